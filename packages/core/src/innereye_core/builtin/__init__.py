@@ -1,0 +1,1 @@
+"""Core's own providers: a plugin like any other."""

@@ -1,0 +1,1 @@
+"""Medical images from file to file: everything that needs no network."""

@@ -1,0 +1,1 @@
+"""`innereye demo`: the whole life of a model on a real brain MRI."""

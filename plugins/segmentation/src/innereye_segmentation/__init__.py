@@ -1,0 +1,1 @@
+"""PyTorch: networks, checkpoints, the torch runtime, validation."""
