@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validator
 from pydantic.dataclasses import dataclass
 
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
 """Model names that every registry accepts (AzureML's rule, the strictest of those that we know)."""
@@ -82,11 +82,22 @@ ByteValue: TypeAlias = Annotated[int, Field(ge=0, le=255)]
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\s/\\]([^/\\\n]*[^\s/\\])?$")]
 FolderPath: TypeAlias = Annotated[str, AfterValidator(relative_posix_path)]
 NumpyPadding: TypeAlias = Literal[
-    "edge", "zero", "none", "constant", "linear_ramp", "maximum", "mean", "median", "minimum", "reflect", "symmetric", "wrap"
+    "edge",
+    "zero",
+    "none",
+    "constant",
+    "linear_ramp",
+    "maximum",
+    "mean",
+    "median",
+    "minimum",
+    "reflect",
+    "symmetric",
+    "wrap",
 ]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Structure:
     """One class that the network segments; class numbers follow the order of the list, from 1."""
 
@@ -107,7 +118,7 @@ class Structure:
         return self.display_name or self.name
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class NetworkConfig:
     """Where the network comes from, and how it is to be fed."""
 
@@ -125,7 +136,7 @@ class NetworkConfig:
     """Size of the network's output for a patch of crop_size_zyx; null: found by running the network."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class InputConfig:
     """What an image must be like before the network may see it."""
 
@@ -152,21 +163,21 @@ Percentile: TypeAlias = Annotated[float, Field(ge=0, le=100)]
 PercentileRange: TypeAlias = Annotated[tuple[Percentile, Percentile], AfterValidator(_increasing)]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class NoNormalization:
     """Values go to the network as they are stored."""
 
     method: Literal["none"] = "none"
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class SimpleNorm:
     """Subtract the mean, divide by the standard deviation."""
 
     method: Literal["simple_norm"]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class CTWindow:
     """Map level ± window/2 (Hounsfield units) linearly to the output range, clipping outside."""
 
@@ -178,7 +189,7 @@ class CTWindow:
     output_range: IncreasingRange = (-1.0, 1.0)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class MRIWindow:
     """Window found from each image's own histogram: InnerEye's "MRI Window"."""
 
@@ -189,7 +200,7 @@ class MRIWindow:
     output_range: IncreasingRange = (-1.0, 1.0)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class TrimmedNorm:
     """Window from percentiles of each image: InnerEye's "Trimmed Norm"."""
 
@@ -206,7 +217,7 @@ Normalization: TypeAlias = Annotated[
 Stitching: TypeAlias = Literal["average", "crop", "gaussian"]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class InferenceConfig:
     """How an image is cut into patches and put together again."""
 
@@ -231,7 +242,9 @@ class InferenceConfig:
         if self.stitching == "crop" and any(
             (crop - stride) % 2 for stride, crop in zip(self.stride_zyx, self.crop_size_zyx, strict=True)
         ):
-            raise ValueError("stride_zyx: stitching crop needs an even overlap (crop_size_zyx - stride_zyx) on every axis")
+            raise ValueError(
+                "stride_zyx: stitching crop needs an even overlap (crop_size_zyx - stride_zyx) on every axis"
+            )
         return self
 
     @property
@@ -240,7 +253,7 @@ class InferenceConfig:
         return self.stitching or "average"
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class SummedProbabilityRule:
     """Where first_class + second_class outweigh external_class but neither does alone, the larger of the two wins."""
 
@@ -249,7 +262,7 @@ class SummedProbabilityRule:
     external_class: Name
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class LargestComponent:
     """Keep the largest face-connected component of a structure."""
 
@@ -258,7 +271,7 @@ class LargestComponent:
     """Only remove components smaller than this fraction of the structure; null: all but the largest."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class SliceExclusionRule:
     """Two structures that must not share an axial slice: the dominating one keeps it."""
 
@@ -267,7 +280,7 @@ class SliceExclusionRule:
     higher_dominates: bool
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class PostprocessingConfig:
     """Applied in this order, smoothing before and the rest after the arg max."""
 
@@ -291,7 +304,7 @@ class PostprocessingConfig:
         return named
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class EnsembleConfig:
     """How the members of an ensemble are combined."""
 
@@ -299,7 +312,7 @@ class EnsembleConfig:
     """The mean of the members' posteriors."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class ModelConfig:
     """What is needed to run a network on an image."""
 
@@ -333,22 +346,24 @@ class ModelConfig:
             raise ValueError(f"structures: {BACKGROUND!r} is class 0 and is not listed")
         both = sorted(set(names) & set(self.image_channels))
         if both:
-            raise ValueError(f"image_channels: {both[0]!r} is also the name of a structure; dataset.csv could not tell them apart")
+            raise ValueError(
+                f"image_channels: {both[0]!r} is also the name of a structure; dataset.csv could not tell them apart"
+            )
         for name, where in self.postprocessing.structure_names().items():
             if name not in names:
                 raise ValueError(f"postprocessing.{where}: {name!r} is none of the structures ({', '.join(names)})")
-        if isinstance(self.normalization, MRIWindow) and self.normalization.tail is not None:
-            if len(self.normalization.tail) != len(self.image_channels):
-                raise ValueError(
-                    f"normalization.tail: has {len(self.normalization.tail)} values for {len(self.image_channels)} image channels"
-                )
+        tail = self.normalization.tail if isinstance(self.normalization, MRIWindow) else None
+        if tail is not None and len(tail) != len(self.image_channels):
+            raise ValueError(
+                f"normalization.tail: has {len(tail)} values, but there are {len(self.image_channels)} image channels"
+            )
         if self.epochs_to_test is not None and not self.epochs_to_test:
             raise ValueError("epochs_to_test: is empty; use null for every epoch that has a checkpoint")
         return self
 
     @property
     def structure_names(self) -> tuple[str, ...]:
-        """Names of classes 1, 2, …"""
+        """Names of the classes from 1 on."""
         return tuple(structure.name for structure in self.structures)
 
     @property

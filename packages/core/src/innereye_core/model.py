@@ -1,4 +1,4 @@
-"""The frozen dataclasses that cross from room to room: runs, candidates, selections, packages, registered models, results.
+"""The frozen dataclasses that cross from room to room: runs, candidates, packages, registered models, results.
 
 They hold data only. Dice values are floats in [0, 1]; NaN means "not defined" (the structure is empty in both masks).
 """
@@ -6,10 +6,10 @@ They hold data only. Dice values are floats in [0, 1]; NaN means "not defined" (
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from innereye_core.config import ModelConfig
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 SizeZYX: TypeAlias = tuple[int, int, int]
 """Three numbers of voxels along z, y, x."""
 
-FINAL_MODEL = "final_model"
-FINAL_ENSEMBLE_MODEL = "final_ensemble_model"
 PackageKind: TypeAlias = Literal["final_model", "final_ensemble_model"]
+FINAL_MODEL: Final = "final_model"
+FINAL_ENSEMBLE_MODEL: Final = "final_ensemble_model"
 
 
 # --- the training run -------------------------------------------------------------------------------------------------
@@ -110,8 +110,8 @@ class Selection:
         return next(scored.score for scored in self.candidates if scored.epoch == self.selected.epoch)
 
 
-def _mean_ignoring_nan(values: object) -> float:
-    numbers = [value for value in values if not math.isnan(value)]  # type: ignore[attr-defined]
+def _mean_ignoring_nan(values: Iterable[float]) -> float:
+    numbers = [value for value in values if not math.isnan(value)]
     return math.fsum(numbers) / len(numbers) if numbers else math.nan
 
 
@@ -252,8 +252,25 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
+class MemberRecord:
+    """A checkpoint of the package, where it came from, and how it was chosen."""
+
+    path: str
+    run: str
+    """Id of the run."""
+    fold: str | None
+    epoch: int
+    candidates: int
+    """Number of epochs that it was chosen from."""
+    policy: str
+    score: float | None
+    """Mean Dice on the validation set; None where it was not evaluated."""
+    checkpoint: PackagedCheckpoint
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """manifest.json: every other file of the package with digest, size and role, the plugins to load, and provenance."""
+    """manifest.json: every other file of the package with digest, size and role; plugins to load; provenance."""
 
     kind: PackageKind
     model_name: str
@@ -264,8 +281,7 @@ class Manifest:
     versions: Mapping[str, str]
     """Python and every distribution of the toolbox and its requirements, as installed when packaged."""
     run: RunRecord
-    members: tuple[Mapping[str, object], ...]
-    """Per checkpoint: path, fold, run, epoch, score, policy, and the fields of PackagedCheckpoint."""
+    members: tuple[MemberRecord, ...]
     extra_code: str | None = None
     """Top-level import name of the extra code, where there is some."""
     environment_warnings: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""ACME's own steps for InnerEye Deploy."""

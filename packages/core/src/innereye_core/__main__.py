@@ -1,0 +1,5 @@
+"""``python -m innereye_core`` does what ``innereye`` does."""
+
+from innereye_core.cli import main
+
+main()

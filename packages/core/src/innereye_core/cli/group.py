@@ -1,0 +1,87 @@
+"""The lazy command group: a subcommand is imported when it is used, and not for ``innereye --help``."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+import click
+
+from innereye_core import __version__
+
+
+@dataclass(frozen=True)
+class LazyCommand:
+    """Where a subcommand lives, and what ``--help`` says about it."""
+
+    import_path: str
+    help: str
+
+
+_COMMANDS = {
+    "select": LazyCommand("innereye_core.cli.select:select", "Select the epoch of a run that is to be deployed."),
+    "package": LazyCommand("innereye_core.cli.package:package", "Make the package final_model/ of a run."),
+    "register": LazyCommand("innereye_core.cli.register:register", "Register a package under a name and version."),
+    "deploy": LazyCommand("innereye_core.cli.deploy:deploy", "Select, package and register a run."),
+    "score": LazyCommand("innereye_core.cli.score:score", "Segment a patient's images with a model."),
+    "models": LazyCommand("innereye_core.cli.models:models", "List, show, download, tag, verify and delete models."),
+    "env": LazyCommand("innereye_core.cli.env:env", "Merge Conda environment files."),
+    "config": LazyCommand("innereye_core.cli.config:config", "Check a model config, or print its JSON Schema."),
+    "plugins": LazyCommand("innereye_core.cli.plugins:plugins", "List the installed plugins and their hooks."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are import paths; plugins add theirs through ``innereye_commands``."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self._from_plugins: dict[str, LazyCommand] | None = None
+
+    def add(self, name: str, import_path: str, help: str) -> None:
+        """Add a plugin's subcommand (:class:`innereye_core.contract.providers.Commands`)."""
+        from innereye_core.errors import MissingPluginError
+
+        added = self._from_plugins if self._from_plugins is not None else {}
+        if name in _COMMANDS or name in added:
+            raise MissingPluginError(f"two plugins, or a plugin and core, offer the command {name!r} ({import_path})")
+        added[name] = LazyCommand(import_path, help)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Core's commands in the order of a model's life, then those of plugins."""
+        return [*_COMMANDS, *sorted(self._plugin_commands())]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a subcommand."""
+        lazy = _COMMANDS.get(cmd_name) or self._plugin_commands().get(cmd_name)
+        if lazy is None:
+            return None
+        module, _, attribute = lazy.import_path.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise click.ClickException(f"{lazy.import_path} of command {cmd_name!r} is no click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands without importing any."""
+        commands = {**_COMMANDS, **dict(sorted(self._plugin_commands().items()))}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.help) for name, lazy in commands.items()])
+
+    def _plugin_commands(self) -> dict[str, LazyCommand]:
+        if self._from_plugins is None:
+            from innereye_core.host import installed_host
+
+            self._from_plugins = {}
+            installed_host().commands(self)
+        return self._from_plugins
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: innereye deploy runs/prostate && innereye score Prostate:latest ct.nii.gz",
+)
+@click.version_option(__version__, prog_name="innereye")
+def innereye() -> None:
+    """Take a trained segmentation model from its training run to patients' images."""

@@ -1,0 +1,46 @@
+"""The command line of a package's score.py: the model is the folder, and only the plugins in it are used."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+import innereye_core
+from innereye_core.cli.main import run
+from innereye_core.cli.score import score_and_print, scoring_options
+from innereye_core.errors import IntegrityError
+from innereye_core.host import Host
+from innereye_core.manifest import open_package
+from innereye_core.plugins import PluginModule
+
+
+def main(folder: Path) -> NoReturn:
+    """Score with the package in ``folder``, and exit."""
+
+    @click.command(
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        epilog="Example: python final_model/score.py --data_folder scans --image_files ct.nii.gz",
+    )
+    @click.argument("images", metavar="[IMAGE]...", nargs=-1)
+    @scoring_options
+    def score(images: tuple[str, ...], model_folder: Path | None, **options: Any) -> None:
+        """Segment IMAGE (one file per channel) with the model in the folder of this file."""
+        _score(folder if model_folder is None else model_folder.resolve(), images, options)
+
+    sys.exit(run(score, sys.argv[1:], "score.py"))
+
+
+def _score(folder: Path, images: tuple[str, ...], options: dict[str, Any]) -> None:
+    package = open_package(folder)
+    if not Path(innereye_core.__file__).resolve().is_relative_to(folder):
+        raise IntegrityError(
+            f"{folder}: its own code was not used, but {Path(innereye_core.__file__).parent}; "
+            "run the score.py that lies in the model folder"
+        )
+    plugins = [PluginModule(plugin.name, plugin.module) for plugin in package.manifest.plugins]
+    inside_registry = (folder.parent.parent / "model.json").is_file()
+    result_folder = Path() if inside_registry else folder
+    score_and_print(str(folder), images, result_folder, not inside_registry, None, Host(plugins), options)

@@ -1,0 +1,172 @@
+"""``innereye score``: a patient's images become a segmentation. Takes InnerEye's own options too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from innereye_core.cli.options import json_option, registry_option, verbosity_options
+from innereye_core.cli.output import print_json, print_table, progress
+from innereye_core.config import as_plain
+from innereye_core.errors import InputError, MissingPluginError, UsageError
+from innereye_core.host import Host
+from innereye_core.model import ScoreResult
+from innereye_core.scoring import DEFAULT_OUTPUT
+
+INNEREYE_IMAGE = "test.nii.gz"
+
+
+def scoring_options(function: Any) -> Any:
+    """Options that ``innereye score`` and a package's score.py share."""
+    file = click.Path(path_type=Path)
+    for option in reversed(
+        (
+            click.option("--output", metavar="FILE", type=file, help="Where to write the segmentation."),
+            click.option("--overwrite", is_flag=True, help="Replace an existing output."),
+            click.option(
+                "--posteriors", metavar="FILE", type=file, help="Also write the class probabilities, as 4-D NIfTI."
+            ),
+            click.option(
+                "--device",
+                type=click.Choice(["auto", "cpu", "cuda"]),
+                default="auto",
+                show_default=True,
+                help="Where to compute.",
+            ),
+            click.option(
+                "--runtime", metavar="NAME", default="auto", show_default=True, help="What evaluates the network."
+            ),
+            click.option(
+                "--data_folder",
+                metavar="DIR",
+                type=file,
+                help="InnerEye: where the images are (default: the current folder).",
+            ),
+            click.option("--model_folder", metavar="DIR", type=file, help="InnerEye: the package; results go there."),
+            click.option(
+                "--image_files", metavar="A,B", help=f"InnerEye: images in that folder (default: {INNEREYE_IMAGE})."
+            ),
+            click.option(
+                "--result_image_name", metavar="NAME", help=f"InnerEye: name of the result (default: {DEFAULT_OUTPUT})."
+            ),
+            click.option(
+                "--use_gpu", type=bool, default=True, metavar="BOOL", help="InnerEye: False computes on the CPU."
+            ),
+            click.option(
+                "--use_dicom",
+                type=bool,
+                default=False,
+                metavar="BOOL",
+                help="InnerEye: input is a zip with a DICOM series.",
+            ),
+            click.option("--result_zip_dicom_name", metavar="NAME", help="InnerEye: name of the DICOM result."),
+            click.option("--model_id", metavar="ID", help="InnerEye: goes into the DICOM result."),
+            json_option,
+            verbosity_options,
+        )
+    ):
+        function = option(function)
+    return function
+
+
+@click.command(epilog="Example: innereye score Prostate:892 ct.nii.gz --output prostate.nii.gz")
+@click.argument("arguments", metavar="MODEL IMAGE...", nargs=-1)
+@scoring_options
+@registry_option
+def score(arguments: tuple[str, ...], model_folder: Path | None, registry: str | None, **options: Any) -> None:
+    """Segment IMAGE (one file per channel) with MODEL, a package folder or a model id."""
+    from innereye_core.host import installed_host
+
+    host = installed_host()
+    host.scorer()  # what is missing altogether is said before anything else is looked at
+    if model_folder is not None:
+        model, images, result_folder = str(model_folder), arguments, model_folder
+    elif arguments:
+        model, images, result_folder = arguments[0], arguments[1:], Path()
+    else:
+        raise UsageError("name a MODEL: a package folder, or a model id such as Prostate:892")
+    # Results in a model folder are overwritten, as InnerEye did; elsewhere only if asked for.
+    score_and_print(model, images, result_folder, model_folder is not None, registry, host, options)
+
+
+def score_and_print(
+    model: str,
+    images: tuple[str, ...],
+    result_folder: Path,
+    overwrite_default: bool,
+    registry: str | None,
+    host: Host,
+    options: dict[str, Any],
+) -> None:
+    """Score with the values of :func:`scoring_options`, and print the result.
+
+    Args:
+        model: package folder or model id.
+        images: image files; empty: those of ``--image_files`` in ``--data_folder``.
+        result_folder: where the result goes if ``--output`` does not say it.
+        overwrite_default: whether a result there is replaced without being asked.
+        registry: where model ids are looked up.
+        host: what the plugins offer.
+        options: the options' values.
+    """
+    from innereye_core.scoring import score as score_study
+
+    if options["use_dicom"]:
+        raise MissingPluginError("DICOM input needs a plugin: pip install innereye-dicom")
+    if options["device"] == "cuda" and not options["use_gpu"]:
+        raise UsageError("--device cuda contradicts --use_gpu False; give one of the two")
+    output = options["output"] or result_folder / (options["result_image_name"] or DEFAULT_OUTPUT)
+    result = score_study(
+        model,
+        _images(images, options["image_files"], options["data_folder"]),
+        output=output,
+        overwrite=options["overwrite"] or (overwrite_default and options["output"] is None),
+        device=options["device"] if options["use_gpu"] else "cpu",
+        runtime=options["runtime"],
+        posteriors=options["posteriors"],
+        registry=registry,
+        host=host,
+        progress=progress(),
+    )
+    if options["as_json"]:
+        print_json(_document(result))
+    else:
+        _print(result)
+
+
+def _images(images: tuple[str, ...], image_files: str | None, data_folder: Path | None) -> list[Path]:
+    if images and image_files is not None:
+        raise UsageError("images are given both as arguments and as --image_files; use one of the two")
+    folder = data_folder or Path()
+    names = images or [name.strip() for name in (image_files or INNEREYE_IMAGE).split(",")]
+    paths = [folder / name for name in names]
+    for path, name in zip(paths, names, strict=True):
+        if not path.is_file():
+            raise InputError(f"File {name} does not exist in data folder {folder.resolve()}")
+    return paths
+
+
+def _document(result: ScoreResult) -> dict[str, Any]:
+    return {
+        "segmentation": str(result.segmentation),
+        "model": result.model,
+        "structures": as_plain(result.structures),
+        "checks": as_plain(result.checks),
+        "seconds": result.seconds,
+        "runtime": result.runtime,
+        "posteriors": None if result.posteriors is None else str(result.posteriors),
+    }
+
+
+def _print(result: ScoreResult) -> None:
+    for check in result.checks:
+        if check.outcome != "passed":
+            click.echo(f"{check.outcome}: {check.name}: {check.detail}", err=True)
+    rows = [
+        [str(volume.label), name, str(volume.voxels), f"{volume.volume_ml:.2f}"]
+        for name, volume in result.structures.items()
+    ]
+    print_table(["label", "structure", "voxels", "ml"], rows)
+    click.echo(str(result.segmentation))

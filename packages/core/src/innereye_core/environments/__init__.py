@@ -1,0 +1,1 @@
+"""Merging Conda environment files: reading them with line numbers, finding contradictions, writing one file."""

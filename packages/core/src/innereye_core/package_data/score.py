@@ -1,0 +1,59 @@
+"""Segments a patient's images with the model in whose folder this file lies.
+
+    python score.py [IMAGE ...] [options]
+
+IMAGE is one file per image channel, in the order of model_inference_config.json.
+
+  --output FILE             where to write the segmentation
+  --overwrite               replace an existing output
+  --posteriors FILE         also write the class probabilities, as 4-D NIfTI
+  --device auto|cpu|cuda    where to compute (default: auto)
+  --runtime NAME            what evaluates the network (default: auto)
+  --json                    print the result as JSON
+
+Options of InnerEye's score.py, with its defaults and meaning:
+
+  --data_folder DIR         where the images are (default: the current folder)
+  --image_files A,B         images in that folder (default: test.nii.gz)
+  --model_folder DIR        the package (default: the folder of this file)
+  --result_image_name NAME  written into the model folder (default: segmentation.nii.gz)
+  --use_gpu BOOL            False computes on the CPU (default: True)
+  --use_dicom BOOL          input is one zip with a DICOM series (default: False)
+  --result_zip_dicom_name NAME
+  --model_id ID             goes into the DICOM output
+
+Only the code in the package is used, never an installed copy of it; the packages of environment.yml must be installed.
+"""
+
+import sys
+from pathlib import Path
+
+
+def use_only(folder: Path) -> None:
+    """Let imports find the package's own copy of the toolbox first, and nothing else that lies in the folder."""
+    sys.dont_write_bytecode = True
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != folder]
+    sys.path[:0] = [str(folder / "InnerEye" / section) for section in ("Common", "ML", "Azure", "Plugins")]
+
+
+def main() -> None:
+    """Score with the package beside this file."""
+    folder = Path(__file__).resolve().parent
+    if not (folder / "manifest.json").is_file():
+        if "--help" in sys.argv[1:]:
+            print(__doc__)
+            return
+        print(
+            f"error: {folder}: score.py belongs in a package (final_model/), which 'innereye package' makes; "
+            "to score with an installed toolbox, use 'innereye score'",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    use_only(folder)
+    from innereye_core.cli.packaged import main as score
+
+    score(folder)
+
+
+if __name__ == "__main__":
+    main()

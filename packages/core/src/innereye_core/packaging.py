@@ -1,0 +1,295 @@
+"""Makes a package: plans every file, has a packager lay them out, writes the manifest, publishes the folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import logging
+import math
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from innereye_core.candidates import CHECKPOINT_FOLDER
+from innereye_core.config import relative_posix_path
+from innereye_core.config_files import INFERENCE_CONFIG_FILE, inference_config_bytes
+from innereye_core.environment_files import ENVIRONMENT_FILE, gather_environment_files, third_party_requirements
+from innereye_core.errors import InputError, MissingPluginError, UsageError
+from innereye_core.manifest import MANIFEST_FILE, open_package, write_manifest
+from innereye_core.model import (
+    FINAL_MODEL,
+    Manifest,
+    Member,
+    MemberRecord,
+    MergedEnvironment,
+    ModelFiles,
+    NetworkGeometry,
+    Package,
+    PackageKind,
+    PackagePlan,
+    PlannedFile,
+    PluginRecord,
+    Run,
+    RunRecord,
+    Selection,
+    ToolboxSource,
+)
+from innereye_core.model_card import model_card
+from innereye_core.network_origin import carried_source
+from innereye_core.publishing import publish, staged_folder, storage_errors
+from innereye_core.source_trees import source_digest, source_files
+from innereye_core.validation_table import validation_bytes
+
+if TYPE_CHECKING:
+    from innereye_core.config import ModelConfig
+    from innereye_core.contract.providers import EnvironmentMerger
+    from innereye_core.host import Host
+
+_log = logging.getLogger(__name__)
+
+ENTRY_SCRIPT = Path(__file__).parent / "package_data" / "score.py"
+"""The score.py of every package."""
+
+_RESERVED = {CHECKPOINT_FOLDER, "InnerEye"}
+
+DEFAULT_PACKAGER = "innereye"
+DEFAULT_MERGER = "conda-merge"
+
+
+@dataclass(frozen=True)
+class MemberSource:
+    """A run with the candidate that was selected from it."""
+
+    run: Run
+    config: ModelConfig
+    extra_code: Path | None
+    selection: Selection
+
+
+@dataclass(frozen=True)
+class PackageOptions:
+    """How a package is made; the defaults are the command line's."""
+
+    environments: tuple[Path, ...] = ()
+    """More Conda environment files, merged last, in this order."""
+    merge_strategy: str = DEFAULT_MERGER
+    packager: str = DEFAULT_PACKAGER
+    replace: bool = False
+    """Whether an existing package is replaced."""
+
+
+def make_package(
+    sources: Sequence[MemberSource], run: Run, kind: PackageKind, target: Path, options: PackageOptions, host: Host
+) -> Package:
+    """Make the package of one run, or of the folds of a cross-validation.
+
+    Args:
+        sources: one selected candidate, or one per fold in the order of folds.
+        run: the run that the package belongs to; the parent run for folds.
+        kind: which of the two package folders this is.
+        target: where the folder shall be; it is either not there afterwards, or complete.
+        options: how it is made.
+        host: what the plugins offer.
+
+    Raises:
+        InputError: something that goes into the package cannot be used.
+        IntegrityError: a weight is NaN or infinite.
+        RegistryError: ``target`` exists and is not to be replaced.
+        StorageError: the disk is full or not writable.
+    """
+    packager = host.packager(options.packager)
+    merger = host.environment_merger(options.merge_strategy)
+    with storage_errors(f"package {target}"), staged_folder(target) as staged:
+        work, folder = staged / "work", staged / kind
+        work.mkdir()
+        folder.mkdir()
+        plan = _plan(sources, run, kind, options, merger, host, work)
+        packager.build(plan, folder)
+        extra = host.package_files(plan)
+        _add_files(extra, folder)
+        _seal(plan, (*plan.files, *extra), folder)
+        publish(folder, target, replace=options.replace)
+    return open_package(target)
+
+
+def _plan(
+    sources: Sequence[MemberSource],
+    run: Run,
+    kind: PackageKind,
+    options: PackageOptions,
+    merger: EnvironmentMerger,
+    host: Host,
+    work: Path,
+) -> PackagePlan:
+    config, extra_code = _common(sources)
+    members = tuple(_write_checkpoint(source, kind, work, host) for source in sources)
+    model = ModelFiles(config, tuple(work / member.path for member in members), extra_code)
+    config = _settled(config, _network_geometry(model, host), extra_code)
+    toolbox = tuple(host.toolbox_sources())
+
+    def merged() -> MergedEnvironment:
+        files = gather_environment_files(
+            run, toolbox, extra_code, host.environment_files(run), options.environments, work
+        )
+        return merger.merge(files, extra_code=extra_code)
+
+    environment = merged()
+    carried = carried_source(config.network.factory, extra_code, toolbox, environment)
+    if carried is not None:
+        toolbox = (*toolbox, carried)
+        environment = merged()
+    for warning in environment.warnings:
+        _log.warning("%s", warning)
+    return PackagePlan(
+        kind=kind,
+        run=run,
+        config=config,
+        members=members,
+        environment=environment,
+        toolbox=toolbox,
+        extra_code=extra_code,
+        files=tuple(_planned_files(config, members, run, environment, toolbox, extra_code, work)),
+    )
+
+
+def _common(sources: Sequence[MemberSource]) -> tuple[ModelConfig, Path | None]:
+    """The config and the extra code that all members share."""
+    first = sources[0]
+    for other in sources[1:]:
+        for field in dataclasses.fields(first.config):
+            mine, theirs = getattr(first.config, field.name), getattr(other.config, field.name)
+            if field.name != "epochs_to_test" and mine != theirs:
+                raise InputError(
+                    f"{other.run.folder}: {field.name} in its model config differs from {first.run.folder}; "
+                    "the members of an ensemble must have the same"
+                )
+    codes = {None if source.extra_code is None else source_digest(source.extra_code) for source in sources}
+    if len(codes) > 1:
+        raise InputError(
+            f"{first.run.folder}: the folds have different extra code; give one with --extra-code-directory"
+        )
+    return first.config, first.extra_code
+
+
+def _write_checkpoint(source: MemberSource, kind: PackageKind, work: Path, host: Host) -> Member:
+    candidate = source.selection.selected
+    format = next(format for format in host.checkpoint_formats() if format.name == candidate.format)
+    fold = () if kind == FINAL_MODEL else (source.run.fold or source.run.name,)
+    path = PurePosixPath(CHECKPOINT_FOLDER, *fold, candidate.checkpoint.name)
+    target = work / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    written = format.write_packaged(candidate.checkpoint, target)
+    return Member(source.run, source.selection, path.as_posix(), written)
+
+
+def _network_geometry(model: ModelFiles, host: Host) -> NetworkGeometry:
+    """What the network asks for, by loading every member: keys, shapes and weights are checked on the way."""
+    ranked = [(runtime.rank(model, "cpu"), runtime) for runtime in host.runtimes()]
+    able = [(rank, runtime) for rank, runtime in ranked if rank is not None]
+    if not able:
+        raise MissingPluginError(
+            "no installed plugin can build the network: pip install innereye-imaging innereye-segmentation"
+        )
+    runtime = max(able, key=lambda item: item[0])[1]
+    return runtime.load(model, "cpu")[0].geometry
+
+
+def _settled(config: ModelConfig, geometry: NetworkGeometry, extra_code: Path | None) -> ModelConfig:
+    """The config with everything said that a reader would otherwise have to find out."""
+    if extra_code is not None and (extra_code.name in _RESERVED or not extra_code.name.isidentifier()):
+        raise InputError(
+            f"{extra_code}: cannot travel in a package under the name {extra_code.name!r}; rename the folder to an "
+            "import name of its own"
+        )
+    return dataclasses.replace(
+        config,
+        network=dataclasses.replace(
+            config.network,
+            size_multiple_zyx=geometry.size_multiple_zyx,
+            minimum_size_zyx=geometry.minimum_size_zyx,
+            output_size_zyx=geometry.output_size_zyx,
+        ),
+        inference=dataclasses.replace(config.inference, stitching=config.inference.effective_stitching),
+        extra_code_directory=None if extra_code is None else extra_code.name,
+    )
+
+
+def _planned_files(
+    config: ModelConfig,
+    members: Sequence[Member],
+    run: Run,
+    environment: MergedEnvironment,
+    toolbox: Sequence[ToolboxSource],
+    extra_code: Path | None,
+    work: Path,
+) -> Iterator[PlannedFile]:
+    yield PlannedFile("score.py", "entry", source=ENTRY_SCRIPT)
+    yield PlannedFile(ENVIRONMENT_FILE, "environment", content=environment.text.encode())
+    settings = inference_config_bytes(config, [member.path for member in members])
+    yield PlannedFile(INFERENCE_CONFIG_FILE, "config", content=settings)
+    yield PlannedFile("validation.json", "validation", content=validation_bytes(members))
+    yield PlannedFile("README.md", "card", content=model_card(config, members, run))
+    for member in members:
+        yield PlannedFile(member.path, "checkpoint", source=work / member.path)
+    for source in toolbox:
+        for path, relative in source_files(source.folder):
+            yield PlannedFile(f"InnerEye/{source.section}/{source.import_name}/{relative}", "toolbox", source=path)
+    if extra_code is not None:
+        for path, relative in source_files(extra_code):
+            yield PlannedFile(f"{extra_code.name}/{relative}", "code", source=path)
+
+
+def _add_files(extra: Sequence[PlannedFile], folder: Path) -> None:
+    for file in extra:
+        target = folder / relative_posix_path(file.path)
+        if target.exists() or file.path == MANIFEST_FILE:
+            raise UsageError(f"a plugin adds {file.path!r} to the package, which is there already; mend the plugin")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.source.read_bytes() if file.source is not None else file.content or b"")
+
+
+def _seal(plan: PackagePlan, files: Sequence[PlannedFile], folder: Path) -> None:
+    """Write manifest.json over everything that is in the folder."""
+    manifest = Manifest(
+        kind=plan.kind,
+        model_name=plan.config.model_name,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        files=(),
+        plugins=tuple(
+            PluginRecord(source.plugin_name, source.plugin_module, source.distribution, source.version)
+            for source in plan.toolbox
+            if source.plugin_name is not None and source.plugin_module is not None
+        ),
+        versions=_versions(plan.toolbox),
+        run=RunRecord(plan.run.id, plan.run.name, plan.run.source),
+        members=tuple(_member_record(member) for member in plan.members),
+        extra_code=plan.config.extra_code_directory,
+        environment_warnings=plan.environment.warnings,
+    )
+    write_manifest(folder, manifest, {file.path: file.role for file in files})
+
+
+def _member_record(member: Member) -> MemberRecord:
+    selection = member.selection
+    return MemberRecord(
+        path=member.path,
+        run=member.run.id,
+        fold=member.run.fold,
+        epoch=selection.selected.epoch,
+        candidates=len(selection.candidates),
+        policy=selection.policy,
+        score=None if math.isnan(selection.score) else selection.score,
+        checkpoint=member.checkpoint,
+    )
+
+
+def _versions(toolbox: Sequence[ToolboxSource]) -> dict[str, str]:
+    """Python, the toolbox, and what the toolbox needs, as installed here and now."""
+    versions = {source.distribution: source.version for source in toolbox}
+    for distribution in tuple(versions):
+        for requirement in third_party_requirements(distribution):
+            versions.setdefault(requirement.name, importlib.metadata.version(requirement.name))
+    return {"python": platform.python_version(), **dict(sorted(versions.items()))}

@@ -1,0 +1,12 @@
+"""Hook implementation of the demo plugin: the subcommand ``innereye demo``."""
+
+from __future__ import annotations
+
+from innereye_core.contract import hookimpl
+from innereye_core.contract.providers import Commands
+
+
+@hookimpl
+def innereye_commands(commands: Commands) -> None:
+    """Add ``innereye demo``."""
+    commands.add("demo", "innereye_demo.cli:demo", "Train, deploy and score a model on a real brain MRI.")

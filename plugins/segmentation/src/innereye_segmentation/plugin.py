@@ -1,0 +1,46 @@
+"""Hook implementations of the segmentation plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from innereye_core.contract import hookimpl
+from innereye_core.model import ToolboxSource
+
+from innereye_segmentation import __version__
+from innereye_segmentation.providers import CHECKPOINT_FORMATS, NetworkEvaluator, TorchCheckpointFormat, TorchRuntime
+
+
+@hookimpl
+def innereye_checkpoint_formats() -> Sequence[TorchCheckpointFormat]:
+    """InnerEye's checkpoints, Lightning's, bare state dicts, and safetensors."""
+    return CHECKPOINT_FORMATS
+
+
+@hookimpl
+def innereye_evaluators() -> Sequence[type[NetworkEvaluator]]:
+    """The network on the validation images."""
+    return [NetworkEvaluator]
+
+
+@hookimpl
+def innereye_runtimes() -> Sequence[type[TorchRuntime]]:
+    """PyTorch."""
+    return [TorchRuntime]
+
+
+@hookimpl
+def innereye_toolbox_sources() -> Sequence[ToolboxSource]:
+    """This package, which a packaged model needs to build and run its network."""
+    return [
+        ToolboxSource(
+            section="ML",
+            import_name="innereye_segmentation",
+            folder=Path(__file__).parent,
+            distribution="innereye-segmentation",
+            version=__version__,
+            plugin_name="segmentation",
+            plugin_module="innereye_segmentation.plugin",
+        )
+    ]
