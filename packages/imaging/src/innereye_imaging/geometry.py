@@ -12,10 +12,9 @@ from itertools import product
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
-
 from innereye_core.errors import InputError
 from innereye_core.model import SizeZYX
+from numpy.typing import NDArray
 
 Voxels: TypeAlias = NDArray[Any]
 SpacingXYZ: TypeAlias = tuple[float, float, float]
@@ -48,10 +47,8 @@ class Grid:
 
     @property
     def axis_codes(self) -> str:
-        """Where the voxel axes x, y, z point to (the nearest of left/right, posterior/anterior, inferior/superior)."""
-        from nibabel.orientations import aff2axcodes
-
-        return "".join(str(code) for code in aff2axcodes(self.affine))
+        """Where the voxel axes x, y, z point to; see :func:`axis_codes`."""
+        return axis_codes(self.affine)
 
     def matches(self, other: Grid) -> bool:
         """Whether both have the same voxels in the same places, within a tenth of a voxel at every corner."""
@@ -86,6 +83,11 @@ class Image:
         return Grid((z, y, x), self.affine)
 
 
+def axis_codes(affine: NDArray[np.float64]) -> str:
+    """Where the voxel axes x, y, z of an affine point to, such as ``LPS``; the nearest where they are oblique."""
+    return "".join(_orientations().aff2axcodes(affine))
+
+
 def check_affine(affine: NDArray[np.float64], source: str) -> None:
     """Refuse an affine that is not a rotation, reflection and scaling plus a shift.
 
@@ -112,13 +114,10 @@ def check_affine(affine: NDArray[np.float64], source: str) -> None:
         )
 
 
-def reorient(image: Image, axis_codes: str) -> Image:
-    """Permute and flip voxel axes so that x, y, z point to ``axis_codes``; no value changes, nothing is copied."""
-    from nibabel.orientations import inv_ornt_aff
-
-    change = _axis_change(image.grid.axis_codes, axis_codes)
-    size_xyz = tuple(reversed(image.grid.size_zyx))
-    affine = image.affine @ inv_ornt_aff(change, size_xyz)
+def reorient(image: Image, codes: str) -> Image:
+    """Permute and flip voxel axes so that x, y, z point to ``codes``; no value changes, nothing is copied."""
+    change = _axis_change(image.grid.axis_codes, codes)
+    affine = image.affine @ _orientations().inv_ornt_aff(change, image.grid.size_zyx[::-1])
     return Image(_apply_axis_change(image.voxels, change), affine, image.orientation_known)
 
 
@@ -128,17 +127,23 @@ def restore_axes(voxels: Voxels, current_codes: str, original_codes: str) -> Vox
 
 
 def _axis_change(current_codes: str, wanted_codes: str) -> NDArray[np.float64]:
-    from nibabel.orientations import axcodes2ornt, ornt_transform
-
-    change: NDArray[np.float64] = ornt_transform(axcodes2ornt(current_codes), axcodes2ornt(wanted_codes))
+    library = _orientations()
+    change: NDArray[np.float64] = library.ornt_transform(
+        library.axcodes2ornt(current_codes), library.axcodes2ornt(wanted_codes)
+    )
     return change
 
 
 def _apply_axis_change(voxels: Voxels, change: NDArray[np.float64]) -> Voxels:
-    from nibabel.orientations import apply_orientation
-
-    changed: Voxels = apply_orientation(voxels.T, change)  # the library wants x, y, z first
+    changed: Voxels = _orientations().apply_orientation(voxels.T, change)  # the library wants x, y, z first
     return changed.T
+
+
+def _orientations() -> Any:
+    """The part of nibabel that knows orientations; without type information."""
+    from nibabel import orientations
+
+    return orientations
 
 
 def resampled_grid(grid: Grid, spacing_xyz_mm: SpacingXYZ) -> Grid:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from array_api_compat import array_namespace
-
 from innereye_core.config import ModelConfig
 from innereye_core.errors import InputError, IntegrityError
 from innereye_core.model import NetworkGeometry
+
 from innereye_imaging.patches import PatchReader
 from innereye_imaging.tiling import Box, Tile, TilingPlan
 
@@ -114,6 +114,7 @@ def activate(scores: Array, activation: Literal["softmax", "sigmoid", "none"]) -
 
 def _smallest_box_around(boxes: Sequence[Box]) -> Box:
     z, y, x = (
-        slice(min(along.start for along in axis), max(along.stop for along in axis)) for axis in zip(*boxes, strict=True)
+        slice(min(along.start for along in axis), max(along.stop for along in axis))
+        for axis in zip(*boxes, strict=True)
     )
     return z, y, x

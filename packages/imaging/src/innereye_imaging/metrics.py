@@ -6,9 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
-
 from innereye_core.errors import InputError
+from numpy.typing import NDArray
 
 
 def dice_per_structure(
@@ -30,7 +29,9 @@ def dice_per_structure(
     scores = {}
     for number, name in enumerate(structure_names, start=1):
         if name not in masks:
-            raise InputError(f"Structure {name!r} has no mask to compare with; masks are there for {', '.join(masks) or 'none'}")
+            raise InputError(
+                f"Structure {name!r} has no mask to compare with; masks are there for {', '.join(masks) or 'none'}"
+            )
         mask = masks[name]
         if mask.shape != labels.shape:
             raise InputError(f"Mask of {name!r} has shape {mask.shape}, the segmentation {labels.shape} (z, y, x)")

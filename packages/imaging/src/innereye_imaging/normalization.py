@@ -8,18 +8,17 @@ once per image; the map is then applied to each patch when it is cut.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from innereye_core.config import CTWindow, MRIWindow, NoNormalization, Normalization, SimpleNorm, TrimmedNorm
 from innereye_core.errors import InputError
+from numpy.typing import NDArray
+
 from innereye_imaging.geometry import Voxels
 
 _QUARTILE_OF_STANDARD_NORMAL = 0.67448975
 """The quartiles of a normal distribution lie so many standard deviations from its mean."""
-
-_OTSU_BINS = 256
 
 
 @dataclass(frozen=True)
@@ -58,26 +57,27 @@ def fit_intensity_map(normalization: Normalization, voxels: Voxels, channel: int
     match normalization:
         case NoNormalization():
             return IntensityMap()
-        case SimpleNorm():
-            deviation = float(voxels.std(dtype=np.float64))
-            return IntensityMap(1 / deviation, -float(voxels.mean(dtype=np.float64)) / deviation)
         case CTWindow(level=level, window=window, output_range=output_range):
             return _onto(output_range, level - window / 2, level + window / 2)
-        case MRIWindow():
-            tail = normalization.tail[channel] if normalization.tail else 1.0
-            return _fit_mri_window(normalization, tail, voxels, source)
+    values = voxels.astype(np.float64).ravel()
+    _refuse_empty_range(values.min(), values.max(), normalization.method, source)
+    match normalization:
+        case SimpleNorm():
+            deviation = float(values.std())
+            return IntensityMap(1 / deviation, -float(values.mean()) / deviation)
+        case MRIWindow(tail=tail):
+            return _fit_mri_window(normalization, tail[channel] if tail else 1.0, values, source)
         case TrimmedNorm():
-            return _fit_trimmed_norm(normalization, voxels, source)
+            return _fit_trimmed_norm(normalization, values, source)
 
 
-def _fit_mri_window(settings: MRIWindow, tail: float, voxels: Voxels, source: str) -> IntensityMap:
-    """Take what Otsu's threshold calls foreground; the window is its median ± sharpen robust standard deviations."""
-    from skimage.filters import threshold_otsu
+def _fit_mri_window(settings: MRIWindow, tail: float, values: NDArray[np.float64], source: str) -> IntensityMap:
+    """Take what Otsu's threshold calls foreground; window: its median ± sharpen robust standard deviations."""
+    from skimage import filters
 
-    # The histogram of the values as real numbers: for integers, skimage would make one bin per value.
-    counts, edges = np.histogram(voxels, bins=_OTSU_BINS)
-    threshold = float(threshold_otsu(hist=(counts, (edges[:-1] + edges[1:]) / 2)))
-    statistics = _RobustStatistics.of(voxels[voxels > threshold])
+    library: Any = filters
+    threshold = float(library.threshold_otsu(values))  # of 256 bins, as the values are floats
+    statistics = _RobustStatistics.of(values[values > threshold])
     reach = statistics.deviation * settings.sharpen
     lower = max(statistics.median - reach, threshold)
     upper = min(statistics.median + tail * reach, statistics.maximum)
@@ -85,9 +85,8 @@ def _fit_mri_window(settings: MRIWindow, tail: float, voxels: Voxels, source: st
     return _onto(settings.output_range, lower, upper, zero_below=threshold)
 
 
-def _fit_trimmed_norm(settings: TrimmedNorm, voxels: Voxels, source: str) -> IntensityMap:
-    """Take what lies strictly between two percentiles; the window is its median ± sharpen robust standard deviations."""
-    values = voxels.astype(np.float64).ravel()
+def _fit_trimmed_norm(settings: TrimmedNorm, values: NDArray[np.float64], source: str) -> IntensityMap:
+    """Take what lies strictly between two percentiles; window: its median ± sharpen robust standard deviations."""
     low, high = np.percentile(values, settings.trim_percentiles, method="midpoint").tolist()
     inside = values[(values > low) & (values < high)]
     if not inside.size:
@@ -109,8 +108,8 @@ class _RobustStatistics:
     """Standard deviation of a normal distribution with the same distance between its quartiles."""
 
     @classmethod
-    def of(cls, values: Voxels) -> _RobustStatistics:
-        quartiles = np.percentile(values.astype(np.float64), (0, 25, 50, 75, 100), method="midpoint").tolist()
+    def of(cls, values: NDArray[np.float64]) -> _RobustStatistics:
+        quartiles = np.percentile(values, (0, 25, 50, 75, 100), method="midpoint").tolist()
         deviation = (quartiles[3] - quartiles[1]) / (2 * _QUARTILE_OF_STANDARD_NORMAL)
         return cls(quartiles[0], quartiles[2], quartiles[4], deviation)
 
@@ -123,7 +122,9 @@ def _refuse_empty_range(lower: float, upper: float, method: str, source: str) ->
         )
 
 
-def _onto(output_range: tuple[float, float], lower: float, upper: float, zero_below: float | None = None) -> IntensityMap:
+def _onto(
+    output_range: tuple[float, float], lower: float, upper: float, zero_below: float | None = None
+) -> IntensityMap:
     """The map that leads from [lower, upper] to the output range and clips outside."""
     scale = (output_range[1] - output_range[0]) / (upper - lower)
     return IntensityMap(scale, output_range[1] - scale * upper, output_range, zero_below)

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from array_api_compat import array_namespace
 from array_api_compat import device as device_of
-from numpy.typing import NDArray
-
 from innereye_core.config import LargestComponent, ModelConfig, SliceExclusionRule, SummedProbabilityRule
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from innereye_core.contract.providers import Array
@@ -49,9 +48,7 @@ def smooth_posteriors(
     return posteriors
 
 
-def most_probable_class(
-    posteriors: Array, rules: Sequence[SummedProbabilityRule] = (), numbers: Mapping[str, int] | None = None
-) -> Array:
+def most_probable_class(posteriors: Array, rules: Sequence[SummedProbabilityRule], numbers: Mapping[str, int]) -> Array:
     """Labels of a block of posteriors, after summed-probability rules.
 
     At a tie the lower class wins. A rule looks at the voxels labelled with its external class: where the first and
@@ -60,7 +57,7 @@ def most_probable_class(
     Args:
         posteriors: (class, …).
         rules: in the order in which they apply.
-        numbers: structure name → class number; needed where there are rules.
+        numbers: structure name → class number.
 
     Returns:
         uint8 (…), in the array type and on the device of ``posteriors``.
@@ -73,7 +70,7 @@ def most_probable_class(
         better = posteriors[number, ...] > best
         best = xp.where(better, posteriors[number, ...], best)
         labels[better] = number
-    for rule in rules if numbers else ():
+    for rule in rules:
         first, second, external = (numbers[name] for name in (rule.first_class, rule.second_class, rule.external_class))
         outweighed = posteriors[first, ...] + posteriors[second, ...] > posteriors[external, ...]
         replaced = (labels == external) & outweighed

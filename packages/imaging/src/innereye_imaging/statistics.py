@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
-
 from innereye_core.model import StructureVolume
+from numpy.typing import NDArray
 
 _MM3_PER_ML = 1000
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from innereye_core.config import InputConfig, ModelConfig
 from innereye_core.errors import InputError
 from innereye_core.model import Check
+from numpy.typing import NDArray
+
 from innereye_imaging.formats import read_image
 from innereye_imaging.geometry import (
     Grid,
@@ -96,7 +96,11 @@ def prepare_study(images: Sequence[Path], config: ModelConfig, providers: Provid
     orientation_known = all(image.orientation_known for image in stored)
     checks = [
         Check("channels", "passed", f"{len(images)} of {len(images)}: {', '.join(config.image_channels)}, on one grid"),
-        Check("values", "passed", "finite, not constant" + (", in Hounsfield units" if config.input.modality == "ct" else "")),
+        Check(
+            "values",
+            "passed",
+            "finite, not constant" + (", in Hounsfield units" if config.input.modality == "ct" else ""),
+        ),
         _check_orientation(first, grid, orientation_known, config.input),
     ]
     if config.input.orientation is not None:
@@ -130,7 +134,9 @@ def read_mask(path: Path, study: Study, providers: Providers) -> NDArray[np.bool
     """
     image = read_image(path, providers.image_formats())
     if not study.input_grid.matches(image.grid):
-        raise InputError(f"Mask {path} has {image.grid}, but the image it belongs to has {study.input_grid}; draw it on that image")
+        raise InputError(
+            f"Mask {path} has {image.grid}, but the image it belongs to has {study.input_grid}; draw it on that image"
+        )
     mask: NDArray[np.bool_] = image.voxels != 0
     values = image.voxels[mask]
     if values.size and not (values == values[0]).all():
@@ -165,7 +171,11 @@ def _check_orientation(path: Path, grid: Grid, known: bool, expected: InputConfi
     if expected.orientation is None:
         if known:
             return Check("orientation", "unchecked", f"{grid.axis_codes} as stored; the model names none")
-        return Check("orientation", "warning", "the file does not say how its axes lie in the patient; the model names none either")
+        return Check(
+            "orientation",
+            "warning",
+            "the file does not say how its axes lie in the patient; the model names none either",
+        )
     if not known:
         raise InputError(
             f"{path}: does not say how its axes lie in the patient (no sform or qform, or no space), but the model needs "
@@ -174,7 +184,9 @@ def _check_orientation(path: Path, grid: Grid, known: bool, expected: InputConfi
     if grid.axis_codes == expected.orientation:
         return Check("orientation", "passed", grid.axis_codes)
     return Check(
-        "orientation", "repaired", f"turned from {grid.axis_codes} to {expected.orientation} for the network, the result turned back"
+        "orientation",
+        "repaired",
+        f"turned from {grid.axis_codes} to {expected.orientation} for the network, the result turned back",
     )
 
 
@@ -187,7 +199,9 @@ def _check_spacing(path: Path, spacing: SpacingXYZ, expected: InputConfig) -> Ch
     if largest <= expected.spacing_tolerance_mm + _HEADER_PRECISION_MM:
         return Check("spacing", "passed", f"{found}, expected {wanted}")
     if expected.on_mismatch == "resample":
-        return Check("spacing", "repaired", f"resampled from {found} to {wanted} for the network, the result resampled back")
+        return Check(
+            "spacing", "repaired", f"resampled from {found} to {wanted} for the network, the result resampled back"
+        )
     raise InputError(
         f"Input image has spacing {found} but expected {wanted} (x, y, z; tolerance {expected.spacing_tolerance_mm:g} mm): "
         f"{path}; resample it, or set input.on_mismatch to resample"

@@ -119,7 +119,8 @@ def plan_tiling(image_size_zyx: SizeZYX, inference: InferenceConfig, network: Ne
     zeros_first = inference.effective_stitching == "crop"
     multiples = network.size_multiple_zyx
     extended = _triple(
-        size + (-size % multiple if zeros_first else 0) for size, multiple in zip(image_size_zyx, multiples, strict=True)
+        size + (-size % multiple if zeros_first else 0)
+        for size, multiple in zip(image_size_zyx, multiples, strict=True)
     )
     if _any_larger(network.minimum_size_zyx, extended):
         raise InputError(
@@ -130,7 +131,9 @@ def plan_tiling(image_size_zyx: SizeZYX, inference: InferenceConfig, network: Ne
     strides = inference.stride_zyx or network.output_size_zyx
     z, y, x = (
         plan_axis(*sizes)
-        for sizes in zip(image_size_zyx, multiples, inference.crop_size_zyx, strides, network.output_size_zyx, strict=True)
+        for sizes in zip(
+            image_size_zyx, multiples, inference.crop_size_zyx, strides, network.output_size_zyx, strict=True
+        )
     )
     grid_mode = "constant" if inference.padding == "zero" else inference.padding
     steps = (
@@ -158,7 +161,9 @@ def _refuse_contradictions(inference: InferenceConfig, network: NetworkGeometry)
             f"inference.crop_size_zyx {_text(crop)} is below the network's minimum {_text(network.minimum_size_zyx)}; enlarge it"
         )
     if _any_larger(output, crop):
-        raise InputError(f"The network's output {_text(output)} is larger than its patch {_text(crop)}; this cannot be stitched")
+        raise InputError(
+            f"The network's output {_text(output)} is larger than its patch {_text(crop)}; this cannot be stitched"
+        )
     if inference.stride_zyx is not None and _any_larger(inference.stride_zyx, output):
         raise InputError(
             f"inference.stride_zyx {_text(inference.stride_zyx)} is larger than the network's output {_text(output)} for a patch of "
@@ -188,7 +193,9 @@ def _plan_average_axis(size: int, multiple: int, crop: int, stride: int, output:
         first, end = max(0, start - before), min(size, start - before + output)
         tiles.append(AxisTile(start, slice(first, end), slice(first + before - start, end + before - start)))
     margin = crop - output
-    return AxisPlan(crop, stride, output, (math.ceil(margin / 2), margin // 2), (before, missing - before), tuple(tiles))
+    return AxisPlan(
+        crop, stride, output, (math.ceil(margin / 2), margin // 2), (before, missing - before), tuple(tiles)
+    )
 
 
 def _plan_crop_axis(size: int, multiple: int, crop: int, stride: int, output: int) -> AxisPlan:

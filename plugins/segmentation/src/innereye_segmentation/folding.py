@@ -39,7 +39,8 @@ def fold_batch_normalization(network: nn.Module, example: Tensor, scores: Tensor
     """Fold, in place, what can be folded without changing the scores.
 
     Which convolutions feed which normalisation is found by tracing the network symbolically; ``forward`` itself stays
-    as it is. A network that cannot be traced is left alone, and so is one whose scores change by more than rounding: whatever a network does with its modules, its answer stays the same.
+    as it is. A network that cannot be traced is left alone, and so is one whose scores change by more than rounding:
+    whatever a network does with its modules, its answer stays the same.
 
     Args:
         network: in evaluation mode.
@@ -68,8 +69,7 @@ def fold_batch_normalization(network: nn.Module, example: Tensor, scores: Tensor
 def gives(network: nn.Module, example: Tensor, scores: Tensor) -> bool:
     """Whether the network gives these scores for the example, but for rounding."""
     try:
-        with torch.inference_mode():
-            difference = (network(example) - scores).abs().max()
+        difference = (network(example) - scores).abs().max()
     except RuntimeError as error:
         logger.debug("the network fails in another form: %s", error)
         return False
@@ -133,7 +133,7 @@ class _Graph:
                 yield _NormalizedSum(convolutions, str(node.target), normalization)
 
     def _summed(self, node: object) -> list[str]:
-        """Names of the convolutions whose sum the node is; none where it is something else, or is used elsewhere too."""
+        """Names of the convolutions whose sum the node is; none where it is anything else or has other users."""
         if not isinstance(node, fx.Node) or len(node.users) != 1:
             return []
         convolution = self._module(node)

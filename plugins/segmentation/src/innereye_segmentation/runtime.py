@@ -42,7 +42,7 @@ class TorchNetwork:
         device: Device,
     ) -> None:
         self.geometry = geometry
-        self._module = module.to(device)
+        self._module = module
         self._crop_size_zyx = crop_size_zyx
         self._memory_format = memory_format
         self._device = device
@@ -58,16 +58,18 @@ class TorchNetwork:
             A float32 tensor (batch, class, z', y', x') of exactly the region ``keep``, on the network's device.
 
         Raises:
-            InputError: the output for a patch of the crop size has not the size that the config says.
+            InputError: the output has not the size that follows from the geometry.
         """
         inputs = torch.from_numpy(np.require(patches, np.float32, ["C", "W"]))
         with torch.inference_mode(), _full_precision(self._device):
             scores: Tensor = self._module(inputs.to(self._device).contiguous(memory_format=self._memory_format))
-        size_zyx = tuple(scores.shape[2:])
-        if tuple(patches.shape[2:]) == self._crop_size_zyx and size_zyx != self.geometry.output_size_zyx:
+        margin_zyx = np.subtract(self._crop_size_zyx, self.geometry.output_size_zyx)
+        expected_zyx = np.subtract(patches.shape[2:], margin_zyx).tolist()
+        if list(scores.shape[2:]) != expected_zyx:
             raise InputError(
-                f"network.output_size_zyx {list(self.geometry.output_size_zyx)}: the network's output has the size "
-                f"{list(size_zyx)}; set it to that, or to null"
+                f"network.output_size_zyx {list(self.geometry.output_size_zyx)} for patches of "
+                f"{list(self._crop_size_zyx)}: the network gives {list(scores.shape[2:])} for a patch of "
+                f"{list(patches.shape[2:])}, not {expected_zyx}; set output_size_zyx to null to have it found"
             )
         if keep is not None:
             scores = scores[:, :, *keep]
@@ -105,14 +107,17 @@ def load_network(config: ModelConfig, checkpoint: Path, extra_code: Path | None,
     crop_zyx = config.inference.crop_size_zyx
     _check_crop_size(crop_zyx, multiple_zyx, minimum_zyx)
     load_weights(module, checkpoint)
+    module.to(device)
 
     probe_zyx = crop_zyx
     if config.network.output_size_zyx and own_multiple_zyx and own_minimum_zyx:
         probe_zyx = _smallest(own_multiple_zyx, own_minimum_zyx)
-    probe = torch.randn(1, len(config.image_channels), *probe_zyx, generator=torch.Generator().manual_seed(0))
-    scores = _checked_scores(config, module, probe)
-    folded = fold_batch_normalization(module, probe, scores)
-    memory_format = _choose_memory_format(module, probe, scores)
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.randn(1, len(config.image_channels), *probe_zyx, generator=generator).to(device)
+    with torch.inference_mode(), _full_precision(device):
+        scores = _checked_scores(config, module, probe)
+        folded = fold_batch_normalization(module, probe, scores)
+        memory_format = _choose_memory_format(module, probe, scores)
     logger.debug("%s: %d batch normalisations folded, weights in %s", checkpoint, folded, memory_format)
     z, y, x = scores.shape[2:]
     geometry = NetworkGeometry(multiple_zyx, minimum_zyx, config.network.output_size_zyx or (z, y, x))
@@ -156,9 +161,8 @@ def _checked_scores(config: ModelConfig, module: nn.Module, probe: Tensor) -> Te
     """What the network gives for ``probe``, after everything about it has been checked."""
     shape = f"(batch, channel, z, y, x) = {tuple(probe.shape)}"
     try:
-        with torch.inference_mode():
-            scores = module(probe)
-    except torch.OutOfMemoryError:
+        scores = module(probe)
+    except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # the forward method is anybody's code
         raise InputError(

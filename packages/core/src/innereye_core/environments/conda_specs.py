@@ -43,6 +43,11 @@ class CondaSpec:
     def __str__(self) -> str:
         return shown(self.text)
 
+    @property
+    def without_channel(self) -> tuple[str, str, str | None]:
+        """What two specs share that differ at most in spelling and in the channel that they name."""
+        return self.name, self.condition, self.build
+
 
 def parse_spec(entry: Entry) -> CondaSpec | None:
     """Read a conda dependency; None where it cannot be understood and must be left to conda.

@@ -1,10 +1,9 @@
 """Conda's version order, and sets of versions that can be intersected exactly.
 
-Conda orders versions like this (https://docs.conda.io/projects/conda/en/stable/user-guide/concepts/pkg-specs.html,
-and the docstring of its ``VersionOrder``): case does not matter; ``N!`` in front is an epoch; ``-`` and ``_`` separate
-like ``.``, except for one ``_`` at the end; each part falls into runs of digits and of letters; a part that begins with a letter
-gets a 0 in front; numbers compare as numbers, ``dev`` is below all other letters, ``post`` is above all numbers,
-letters are below numbers; missing parts count as 0; ``+local`` decides last.
+Conda's documentation of ``VersionOrder`` gives the order: case does not matter; ``N!`` in front is an epoch; ``-`` and
+``_`` separate like ``.``, except for one ``_`` at the end; each part falls into runs of digits and of letters; a part
+that begins with a letter gets a 0 in front; numbers compare as numbers, ``dev`` is below all other letters, ``post`` is
+above all numbers, letters are below numbers; missing parts count as 0; ``+local`` decides last.
 
 Under that order the versions that ``=1.21`` matches lie side by side, like those of every other operator. So a set of
 versions is a list of intervals, and whether two sets have a version in common needs no list of real releases.
@@ -161,14 +160,14 @@ def matching(operator: str, version: str) -> VersionSet:
     match operator, starred:
         case "=", _:
             return VersionSet((_prefixed(point),))
-        case ("" | "=="), True:
+        case (("" | "=="), True):
             return VersionSet((_prefixed(point),))
-        case ("" | "=="), False:
+        case (("" | "=="), False):
             return VersionSet(((below, above),))
         case "!=", _:
             low, high = _prefixed(point) if starred else (below, above)
             return VersionSet(((_START, low), (high, _END)))
-        case (">" | ">="), True:
+        case ((">" | ">="), True):
             return VersionSet(((_prefixed(point)[0], _END),))
         case ">", False:
             return VersionSet(((above, _END),))

@@ -27,7 +27,7 @@ def refuse_contradiction(demands: Sequence[T], possible: Callable[[Sequence[T]],
     Args:
         demands: what is asked of one package, in the order of the files.
         possible: whether the given demands may hold at once.
-        why: what cannot be, for example ``no version satisfies both``.
+        why: what cannot be, for example ``they name different builds``.
 
     Raises:
         InputError: they contradict each other.
@@ -43,4 +43,4 @@ def refuse_contradiction(demands: Sequence[T], possible: Callable[[Sequence[T]],
         else:
             first, *others = demands[:count]
         named = " and ".join(f"{other} ({other.entry.place})" for other in others)
-        raise InputError(f"{first.entry.place}: {first} contradicts {named}: {why}; change one of them")
+        raise InputError(f"{first.entry.place}: {first} contradicts {named}; {why}, change one of them")

@@ -12,7 +12,7 @@ _VARIABLE = re.compile(r"\$\{\w+\}|\$\w+")
 _AUTHORITY = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#\s]*)")
 _PORT = re.compile(r"\d*|\$.*|.*\]:?\d*")
 """What may follow the first colon of a host: a port, or the rest of an IPv6 address."""
-_WITHOUT_SCHEME = re.compile(r"(?<![\w:/])[^\s/@:]+:(?P<secret>[^\s/@:]+)@(?=[\w-]+[./:])")
+_WITHOUT_SCHEME = re.compile(r"(?<![\w:/])(?!mailto:)[^\s/@:]+:(?P<secret>[^\s/@:]+)@(?=[\w-]+[./:])")
 _CONDA_TOKEN = re.compile(r"(?P<before>(?:://\S*?/|^[\w-]+(?:\.[\w-]+)+/|^(?=t/tk-))t/)(?P<secret>[A-Za-z0-9_-]+)")
 _QUERY = re.compile(
     r"(?P<before>[?&;][\w.-]*(?:token|secret|passw(?:or)?d|pwd|sig|signature|credential|auth|key)=)(?P<secret>[^&;#\s]+)",

@@ -40,9 +40,14 @@ class Entry:
         return shown(self.text)
 
 
+def one_line(text: str) -> str:
+    """``text`` on one line, and without credentials."""
+    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", redacted(text)).strip()
+
+
 def shown(text: str) -> str:
     """``text`` as a message may show it: on one line, not too long, and without credentials."""
-    line = re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", redacted(text)).strip()
+    line = one_line(text)
     return line if len(line) <= _LONGEST_SHOWN else line[: _LONGEST_SHOWN - 1] + "…"
 
 
@@ -64,7 +69,7 @@ def read_text(path: Path, label: str) -> str:
         label: how messages name it.
 
     Raises:
-        InputError: it is missing, a folder, not readable, or not UTF-8.
+        InputError: it is missing, a folder, not readable, or no UTF-8 text.
     """
     try:
         content = path.read_bytes()
@@ -77,8 +82,12 @@ def read_text(path: Path, label: str) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{label}: is encoded as UTF-16; save it as UTF-8")
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         byte = content[error.start]
         raise InputError(f"{label}:{line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(f"{label}:{line}: holds a NUL character; save the file as plain UTF-8 text")
+    return text

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
-from innereye_core.environments.located import Entry, Place, read_text, refuse_credentials, shown
+from innereye_core.environments.located import Entry, Place, one_line, read_text, refuse_credentials, shown
 from innereye_core.environments.reading import Environment
 from innereye_core.errors import InputError
 
@@ -37,6 +37,8 @@ class PipLines:
     options: tuple[Entry, ...]
     """Options such as ``--extra-index-url``, in their order."""
     requirements: tuple[Entry, ...]
+    packaged: tuple[Entry, ...]
+    """Requirements that are paths of code in the package, as they read there."""
     warnings: tuple[str, ...]
 
 
@@ -55,7 +57,46 @@ def pip_lines(environment: Environment, extra_code: Path | None) -> PipLines:
     """
     collector = _Collector(environment, extra_code)
     collector.add(environment.pip, environment.file.path.parent, ())
-    return PipLines(tuple(collector.options), tuple(collector.requirements), tuple(collector.warnings))
+    return PipLines(
+        tuple(collector.options), tuple(collector.requirements), tuple(collector.packaged), tuple(collector.warnings)
+    )
+
+
+def merge_options(files: Sequence[Sequence[Entry]]) -> tuple[list[str], list[str]]:
+    """Unite the options of several files, in their order and each once.
+
+    Returns:
+        The option lines, and warnings.
+    """
+    options: dict[tuple[str, ...], Entry] = {}
+    warnings: list[str] = []
+    index: Entry | None = None
+    for line in (line for lines in files for line in lines):
+        words = tuple(_words(line))
+        if words in options:
+            continue
+        options[words] = line
+        if words[0] == "--index-url":
+            if index is not None:
+                warnings.append(f"{line.place}: {line} replaces {index} ({index.place}); pip uses the last one")
+            index = line
+    return [line.text for line in options.values()], warnings
+
+
+def _words(line: Entry) -> list[str]:
+    """The option by its long name, and its values.
+
+    Raises:
+        InputError: the quotes do not match.
+    """
+    try:
+        words = shlex.split(line.text)
+    except ValueError as error:
+        raise InputError(f"{line.place}: {line} cannot be read ({error}); correct the quotes") from None
+    option, equals, value = words[0].partition("=")
+    if not option.startswith("--"):
+        option, equals, value = words[0][:2], "", words[0][2:]
+    return [_LONG_NAMES.get(option, option), *([value] if value or equals else []), *words[1:]]
 
 
 def _logical_lines(entries: Iterable[Entry]) -> Iterator[Entry]:
@@ -85,6 +126,7 @@ class _Collector:
         self.extra_code = extra_code
         self.options: list[Entry] = []
         self.requirements: list[Entry] = []
+        self.packaged: list[Entry] = []
         self.warnings: list[str] = []
         self.inlined: set[Path] = set()
 
@@ -94,16 +136,18 @@ class _Collector:
             if line.text.startswith("-"):
                 self._add_option(line, folder, including)
             elif _LOCAL_PATH.fullmatch(line.text):
-                self.requirements.append(self._packaged(line, line.text))
+                self.packaged.append(self._packaged(line, line.text))
             else:
                 self.requirements.append(line)
 
     def _add_option(self, line: Entry, folder: Path, including: tuple[Path, ...]) -> None:
-        option, *values = self._words(line)
+        option, *values = _words(line)
         more = [word for word in values if word.partition("=")[0] in _WITH_PATHS | _LONG_NAMES.keys()]
         if option not in _WITH_PATHS:
             if more:
-                raise InputError(f"{line.place}: {line} has several options; write {shown(more[0])} on a line of its own")
+                raise InputError(
+                    f"{line.place}: {line} has several options; write {shown(more[0])} on a line of its own"
+                )
             self.options.append(line)
             return
         if len(values) != 1:
@@ -113,10 +157,10 @@ class _Collector:
             self._inline(line, value, folder, including)
         elif option == "--editable":
             editable = self._packaged(line, value)
-            self.requirements.append(Entry(f"-e {shlex.quote(editable.text)}", line.place))
+            self.packaged.append(Entry(f"-e {shlex.quote(editable.text)}", line.place))
             self.warnings.append(
-                f"{line.place}: installing {line} writes files beside the packaged code, which counts as a change to the"
-                " package; name the packages that it needs instead"
+                f"{line.place}: installing {line} writes files beside the packaged code, which counts as a change to"
+                " the package; name the packages that it needs instead"
             )
         elif _WEB.match(value):
             self.options.append(line)
@@ -126,22 +170,11 @@ class _Collector:
                 " versions into the requirements, or give a web address"
             )
 
-    def _words(self, line: Entry) -> list[str]:
-        """The option by its long name, and its values."""
-        try:
-            words = shlex.split(line.text)
-        except ValueError as error:
-            raise InputError(f"{line.place}: {line} cannot be read ({error}); correct the quotes") from None
-        option, equals, value = words[0].partition("=")
-        if not option.startswith("--"):
-            option, value = words[0][:2], words[0][2:]
-        return [_LONG_NAMES.get(option, option), *([value] if value or equals else []), *words[1:]]
-
     def _inline(self, line: Entry, written: str, folder: Path, including: tuple[Path, ...]) -> None:
         if "://" in written:
             raise InputError(f"{line.place}: {line} is not on this machine; copy the file beside this one and name it")
         path = folder / written
-        label = shown(str(path) if self.file.label is None else written)
+        label = one_line(str(path) if self.file.label is None else written)
         try:
             text = read_text(path, label)
         except InputError as error:
@@ -151,7 +184,9 @@ class _Collector:
             raise InputError(f"{line.place}: {line} includes itself; remove one of the -r lines")
         if identity not in self.inlined:
             self.inlined.add(identity)
-            entries = [Entry(content, Place(label, number)) for number, content in enumerate(text.splitlines(), start=1)]
+            entries = [
+                Entry(content, Place(label, number)) for number, content in enumerate(text.splitlines(), start=1)
+            ]
             self.add(entries, path.parent, (*including, identity))
 
     def _packaged(self, line: Entry, written: str) -> Entry:
@@ -160,7 +195,11 @@ class _Collector:
             raise InputError(f"{line.place}: {line} is editable, and no checkout travels with the model; remove -e")
         path, bracket, extras = written.partition("[")
         target = Path(os.path.normpath(self.folder / path))
-        if self.extra_code is None or not _is_relative(path) or not target.resolve().is_relative_to(self.extra_code.resolve()):
+        if (
+            self.extra_code is None
+            or not _is_relative(path)
+            or not target.resolve().is_relative_to(self.extra_code.resolve())
+        ):
             raise InputError(
                 f"{line.place}: {line} points to code that does not travel with the model; name a published package, or"
                 " put the code into the extra code directory and name it by a relative path"
@@ -168,7 +207,7 @@ class _Collector:
         if not target.exists():
             raise InputError(f"{line.place}: {line} does not exist; correct the path")
         inside = target.resolve().relative_to(self.extra_code.resolve())
-        packaged = PurePosixPath(Path(os.path.abspath(self.extra_code)).name, inside.as_posix())
+        packaged = PurePosixPath(self.extra_code.absolute().name, inside.as_posix())
         kept = PurePosixPath(path) == packaged
         return Entry(f"{path if kept else f'./{packaged}'}{bracket}{extras}", line.place)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -36,7 +36,7 @@ class PipRequirement:
     name: str | None
     """Normalised (PEP 503); None where an address does not tell it."""
     extras: frozenset[str] = frozenset()
-    specifiers: SpecifierSet = SpecifierSet()
+    specifiers: SpecifierSet = field(default_factory=SpecifierSet)
     address: str | None = None
     """Where it is installed from, in place of an index."""
     marker: str = ""
@@ -90,7 +90,8 @@ def parse_requirement(entry: Entry) -> PipRequirement:
         )
     if requirement.address is not None and not _travels(requirement.address):
         raise InputError(
-            f"{entry.place}: {entry} is a file on this machine and does not travel with the model; name a published package"
+            f"{entry.place}: {entry} is a file on this machine and does not travel with the model; name a published"
+            " package"
         )
     return requirement
 
@@ -122,8 +123,11 @@ def merge_requirements(requirements: Sequence[PipRequirement]) -> tuple[list[Pip
     warnings: list[str] = []
     for same in packages.values():
         refuse_contradiction(same, _one_address, "a package is installed from one address")
-        refuse_contradiction(same, _versions_possible, "no version satisfies both")
-        distinct = list({_meaning(requirement): requirement for requirement in reversed(same)}.values())[::-1]
+        refuse_contradiction(same, _versions_possible, "no version satisfies them together")
+        by_meaning: dict[object, PipRequirement] = {}
+        for requirement in same:
+            by_meaning.setdefault(_meaning(requirement), requirement)
+        distinct = list(by_meaning.values())
         addressed = [requirement for requirement in distinct if requirement.address is not None]
         if addressed:
             source = addressed[0]
@@ -145,7 +149,7 @@ def merge_requirements(requirements: Sequence[PipRequirement]) -> tuple[list[Pip
 
 def _combined(distinct: Sequence[PipRequirement]) -> PipRequirement:
     first = distinct[0]
-    extras = frozenset().union(*(requirement.extras for requirement in distinct))
+    extras = frozenset(extra for requirement in distinct for extra in requirement.extras)
     specifiers = dict.fromkeys(
         specifier for requirement in distinct for specifier in sorted(requirement.specifiers, key=str)
     )

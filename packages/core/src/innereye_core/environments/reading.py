@@ -12,7 +12,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from innereye_core.environments.credentials import has_credentials
-from innereye_core.environments.located import CREDENTIAL_REMEDY, Entry, Place, read_text, refuse_credentials, shown
+from innereye_core.environments.located import CREDENTIAL_REMEDY, Entry, Place, one_line, read_text, refuse_credentials, shown
 from innereye_core.errors import InputError
 from innereye_core.model import EnvironmentFile
 
@@ -21,7 +21,9 @@ _PLAIN_TAGS = {
     _YAML_TAG + kind for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge", "value")
 }
 _KINDS = {"int": "a number", "float": "a number", "bool": "true or false", "null": "empty", "timestamp": "a date"}
-_SECRET_NAME = re.compile(r"(?i)token|secret|passw(or)?d|credential|api_?key|access_?key|account_?key")
+_SECRET_NAME = re.compile(
+    r"(?i)(?:^|_)(?:token|secret|passw(?:or)?d|pwd|credentials?|api_?key|access_?key|account_?key)(?:_|$)"
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def read_environment(file: EnvironmentFile) -> Environment:
     Raises:
         InputError: the file cannot be read, is no plain YAML, or is no Conda environment; file and line are named.
     """
-    label = shown(file.label if file.label is not None else str(file.path))
+    label = one_line(file.label if file.label is not None else str(file.path))
     root = _compose(read_text(file.path, label), label)
     if root is None or _is_null(root):
         return Environment(file, label)
@@ -140,7 +142,9 @@ class _Reader:
                 case "prefix":
                     warnings.append(f"{self._place(key)}: prefix names a folder of one machine and is dropped")
                 case other:
-                    warnings.append(f"{self._place(key)}: {shown(other)!r} is no key of a Conda environment and is dropped")
+                    warnings.append(
+                        f"{self._place(key)}: {shown(other)!r} is no key of a Conda environment and is dropped"
+                    )
         return Environment(self.file, self.label, name, channels, conda, pip, variables, tuple(warnings))
 
     def _name(self, node: Node) -> str | None:
@@ -179,7 +183,9 @@ class _Reader:
         for key, value in self._pairs(node):
             variable = shown(key.value)
             if not re.fullmatch(r"[^\s=\x00-\x1f]+", key.value):
-                raise InputError(f"{self._place(key)}: {variable!r} is no name of a variable; use letters, digits and _")
+                raise InputError(
+                    f"{self._place(key)}: {variable!r} is no name of a variable; use letters, digits and _"
+                )
             if not isinstance(value, ScalarNode):
                 raise InputError(f"{self._place(value)}: the variable {variable} is {_kind(value)}; write one value")
             if _is_null(value):
@@ -201,7 +207,9 @@ class _Reader:
     def _string(self, node: Node, what: str, example: str) -> Entry:
         if not isinstance(node, ScalarNode) or node.tag not in (_YAML_TAG + "str", _YAML_TAG + "value"):
             written = f" {shown(node.value)}" if isinstance(node, ScalarNode) and node.value else ""
-            raise InputError(f"{self._place(node)}: the {what}{written} is {_kind(node)}; write text, such as {example}")
+            raise InputError(
+                f"{self._place(node)}: the {what}{written} is {_kind(node)}; write text, such as {example}"
+            )
         if not node.value.strip():
             raise InputError(f"{self._place(node)}: the {what} is empty; remove it, or write text, such as {example}")
         return self._entry(node)
@@ -231,7 +239,9 @@ class _Reader:
                 continue
             for source in value.value if isinstance(value, SequenceNode) else [value]:
                 if not isinstance(source, MappingNode):
-                    raise InputError(f"{self._place(key)}: << merges mappings, not {_kind(source)}; name an anchor of one")
+                    raise InputError(
+                        f"{self._place(key)}: << merges mappings, not {_kind(source)}; name an anchor of one"
+                    )
                 merged.append(source)
         for source in merged:
             for key, value in self._pairs(source, (*outer, id(node))):

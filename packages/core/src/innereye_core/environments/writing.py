@@ -56,6 +56,6 @@ def environment_text(
 
 
 def _scalar(text: str) -> str:
-    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
-        return text
-    return SingleQuotedScalarString(text)
+    is_plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
+    quoted: str = SingleQuotedScalarString(text)
+    return text if is_plain else quoted

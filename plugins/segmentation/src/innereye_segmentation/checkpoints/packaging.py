@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -30,16 +30,12 @@ def write_packaged(source: Path, target: Path) -> PackagedCheckpoint:
     """
     checkpoint = read_checkpoint(source)
     epoch = epoch_of(source) if checkpoint.stored_epoch is None else checkpoint.stored_epoch
+    content = _serialized(source, checkpoint, epoch)
     try:
-        with target.open("wb") as file:
-            if format_of(source) == "safetensors":
-                file.write(safetensors.torch.save(_owned(checkpoint.weights), {"epoch": str(epoch)}))
-            else:
-                torch.save(_content(source, checkpoint, epoch), file)
+        target.write_bytes(content)
     except OSError as error:
-        raise StorageError(
-            f"{target}: cannot be written: {error.strerror or error}; free space or choose another folder"
-        ) from error
+        remedy = "free space or choose another folder"
+        raise StorageError(f"{target}: cannot be written: {error.strerror or error}; {remedy}") from error
     return PackagedCheckpoint(
         source_name=source.name,
         source_sha256=sha256_of_file(source),
@@ -50,10 +46,15 @@ def write_packaged(source: Path, target: Path) -> PackagedCheckpoint:
     )
 
 
-def _content(source: Path, checkpoint: Checkpoint, epoch: int) -> dict[str, Any]:
-    weights: dict[str, Any] = _owned(checkpoint.weights)
+def _serialized(source: Path, checkpoint: Checkpoint, epoch: int) -> bytes:
+    """The packaged file. Made in memory, because torch.save reports a full disk as a broken archive."""
+    weights = _owned(checkpoint.weights)
+    if format_of(source) == "safetensors":
+        return safetensors.torch.save(weights, {"epoch": str(epoch)})
     bare = format_of(source) == "state-dict" and not checkpoint.wrapped
-    return weights if bare else {"epoch": epoch, "state_dict": weights}
+    buffer = io.BytesIO()
+    torch.save(weights if bare else {"epoch": epoch, "state_dict": weights}, buffer)
+    return buffer.getvalue()
 
 
 def _owned(weights: dict[str, Tensor]) -> OrderedDict[str, Tensor]:

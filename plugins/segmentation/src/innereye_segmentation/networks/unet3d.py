@@ -204,12 +204,13 @@ class _SynthesisBlock(nn.Module):
 
 
 def _zyx(name: str, value: int | Sequence[int]) -> SizeZYX:
-    values = [value] * 3 if isinstance(value, int) else list(value)
+    values = value if isinstance(value, (list, tuple)) else [value] * 3
     if len(values) != 3:
-        raise ValueError(f"{name} {value}: must be an int or three ints (z, y, x)")
+        raise ValueError(f"{name} {value}: must be an integer or three of them (z, y, x)")
     for number in values:
         _at_least_one(name, number)
-    return values[0], values[1], values[2]
+    z, y, x = values
+    return z, y, x
 
 
 def _at_least_one(name: str, value: object) -> None:

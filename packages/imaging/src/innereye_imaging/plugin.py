@@ -1,0 +1,52 @@
+"""What this distribution offers to InnerEye Deploy: image formats, the scorer, and itself for model packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from innereye_core.contract import hookimpl
+
+if TYPE_CHECKING:
+    from innereye_core.model import ToolboxSource
+
+    from innereye_imaging.itk_formats import MetaImage, Nrrd
+    from innereye_imaging.nifti import Nifti
+    from innereye_imaging.scorer import ImageScorer
+
+
+@hookimpl
+def innereye_image_formats() -> list[type[Nifti | Nrrd | MetaImage]]:
+    """NIfTI, NRRD and MetaImage."""
+    from innereye_imaging.itk_formats import MetaImage, Nrrd
+    from innereye_imaging.nifti import Nifti
+
+    return [Nifti, Nrrd, MetaImage]
+
+
+@hookimpl
+def innereye_scorers() -> list[type[ImageScorer]]:
+    """The pipeline behind ``innereye score``."""
+    from innereye_imaging.scorer import ImageScorer
+
+    return [ImageScorer]
+
+
+@hookimpl
+def innereye_toolbox_sources() -> list[ToolboxSource]:
+    """This import package, which every model package carries."""
+    from innereye_core.model import ToolboxSource
+
+    import innereye_imaging
+
+    return [
+        ToolboxSource(
+            section="ML",
+            import_name="innereye_imaging",
+            folder=Path(__file__).parent,
+            distribution="innereye-imaging",
+            version=innereye_imaging.__version__,
+            plugin_name="imaging",
+            plugin_module="innereye_imaging.plugin",
+        )
+    ]

@@ -1,0 +1,132 @@
+"""Small real runs: a UNet3D with few channels, images of a bright ball, three epochs of checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+MODEL_YAML = """\
+schema_version: 1
+model_name: Ball
+structures:
+  - {name: ball, colour: [255, 0, 0]}
+image_channels: [mr]
+network:
+  factory: innereye_segmentation.networks:UNet3D
+  arguments: {input_channels: 1, feature_channels: 2, classes: 2, downsampling_paths: 1}
+input: {modality: mr, spacing_xyz_mm: [2.0, 2.0, 2.0], orientation: RAS}
+normalization: {method: simple_norm}
+inference: {crop_size_zyx: [8, 12, 12], stride_zyx: [4, 6, 6]}
+"""
+
+SHAPE_XYZ = (20, 18, 14)
+AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
+
+
+def write_ball(folder: Path, seed: int) -> tuple[Path, Path]:
+    """An image with a bright ball in noise, and the ball's mask."""
+    rng = np.random.default_rng(seed)
+    centre = rng.uniform(6, 10, 3)
+    grid = np.stack(np.meshgrid(*(np.arange(size) for size in SHAPE_XYZ), indexing="ij"))
+    ball = np.linalg.norm(grid - centre[:, None, None, None], axis=0) < 4.5
+    image = (100 + 400 * ball + rng.normal(0, 30, SHAPE_XYZ)).astype(np.int16)
+    paths = folder / f"image_{seed}.nii.gz", folder / f"ball_{seed}.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(image, AFFINE), paths[0])
+    nibabel.save(nibabel.Nifti1Image(ball.astype(np.uint8), AFFINE), paths[1])
+    return paths
+
+
+def write_run(folder: Path, seed: int = 0) -> Path:
+    """A local run with three epochs of an untrained network and two validation subjects."""
+    from innereye_segmentation.networks import UNet3D
+
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "model.yaml").write_text(MODEL_YAML)
+    (folder / "environment.yml").write_text("name: ball\nchannels: [conda-forge]\ndependencies: [python>=3.11]\n")
+    rows = ["subject,filePath,channel,split"]
+    for subject, split in ((1, "train"), (2, "val"), (3, "val")):
+        image, mask = write_ball(folder, subject)
+        rows += [f"{subject},{image.name},mr,{split}", f"{subject},{mask.name},ball,{split}"]
+    (folder / "dataset.csv").write_text("\n".join(rows) + "\n")
+    for epoch in (1, 2, 3):
+        torch.manual_seed(10 * seed + epoch)
+        network = UNet3D(input_channels=1, feature_channels=2, classes=2, downsampling_paths=1)
+        optimizer = torch.optim.Adam(network.parameters())
+        state = {"epoch": epoch, "state_dict": network.state_dict(), "opt_dict": optimizer.state_dict()}
+        torch.save(state, folder / "checkpoints" / f"{epoch}_checkpoint.pth.tar")
+    return folder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    def refused(self, exit_code: int, *words: str) -> None:
+        """Assert the contract of errors: the exit code, one line on stderr, no traceback, the words that help."""
+        assert self.exit_code == exit_code, self
+        lines = [line for line in self.stderr.splitlines() if not line.startswith(("warning: ", "unchecked: "))]
+        assert len(lines) == 1, self.stderr
+        assert lines[0].startswith("error: ")
+        assert "Traceback" not in self.stderr
+        for word in words:
+            assert word in lines[0], lines[0]
+
+
+@pytest.fixture
+def innereye(capfd, monkeypatch, tmp_path_factory):
+    """Run ``innereye`` in this process, as a user in an empty folder with a registry of his own."""
+    from innereye_core.cli.group import innereye as command
+    from innereye_core.cli.main import run
+
+    monkeypatch.setenv("INNEREYE_REGISTRY_DIR", str(tmp_path_factory.mktemp("registry")))
+    monkeypatch.delenv("INNEREYE_REGISTRY", raising=False)
+    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+
+    def invoke(*arguments: object) -> Outcome:
+        capfd.readouterr()
+        exit_code = run(command, [str(argument) for argument in arguments], "innereye")
+        captured = capfd.readouterr()
+        return Outcome(exit_code, captured.out, captured.err)
+
+    return invoke
+
+
+@pytest.fixture(scope="session")
+def _pristine_run(tmp_path_factory) -> Path:
+    return write_run(tmp_path_factory.mktemp("pristine") / "run")
+
+
+@pytest.fixture
+def ball_run(_pristine_run, tmp_path) -> Path:
+    """A run that the test may change."""
+    return shutil.copytree(_pristine_run, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def _pristine_package(_pristine_run, tmp_path_factory) -> Path:
+    from innereye_core import package
+
+    folder = tmp_path_factory.mktemp("packaged")
+    return package(_pristine_run, output=folder).folder
+
+
+@pytest.fixture
+def ball_package(_pristine_package, tmp_path) -> Path:
+    """A package that the test may change."""
+    return shutil.copytree(_pristine_package, tmp_path / "package" / "final_model")
+
+
+@pytest.fixture
+def ball_image(tmp_path) -> Path:
+    """A new patient."""
+    return write_ball(tmp_path, 7)[0]
