@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import pickle
 import resource
 import shutil
 import subprocess
@@ -47,11 +48,11 @@ def with_nan(voxels, affine):
 
 
 BAD_IMAGES = {
-    "two-dimensional": (lambda voxels, affine: (voxels[:, :, 0], affine), "dimension"),
-    "several channels in one file": (lambda voxels, affine: (np.stack([voxels] * 3, axis=-1), affine), "dimension"),
+    "two-dimensional": (lambda voxels, affine: (voxels[:, :, 0], affine), "3-D"),
+    "several channels in one file": (lambda voxels, affine: (np.stack([voxels] * 3, axis=-1), affine), "3-D"),
     "NaN": (with_nan, "finite"),
     "wrong spacing": (lambda voxels, affine: (voxels, affine @ np.diag([1.5, 1, 1, 1])), "spacing"),
-    "constant": (lambda voxels, affine: (np.zeros_like(voxels), affine), "constant"),
+    "constant": (lambda voxels, affine: (np.zeros_like(voxels), affine), "every voxel is 0"),
 }
 
 
@@ -80,7 +81,7 @@ def test_image_with_wrong_magic(innereye, ball_package, ball_image):
 
 
 def test_wrong_number_of_image_files(innereye, ball_package, ball_image):
-    innereye("score", ball_package, ball_image, ball_image).refused(3, "channel")
+    innereye("score", ball_package, ball_image, ball_image).refused(3, "2 image(s)")
 
 
 def test_existing_segmentation_is_kept(innereye, ball_package, ball_image):
@@ -232,31 +233,32 @@ def refused(process: subprocess.CompletedProcess[str], exit_code: int, *words: s
         assert word in errors[0]
 
 
-def without_privileges() -> None:
+def without_privileges(folder: Path) -> None:
+    """Become nobody, who may look into temporary folders."""
+    for parent in (folder, *folder.parents[:-2]):
+        parent.chmod(parent.stat().st_mode | 0o755)
     if os.getuid() == 0:
         os.setgroups([])
         os.setgid(65534)
         os.setuid(65534)
 
 
-def open_to_all(folder: Path) -> None:
-    """Let another user read everything up to the root of the temporary folders."""
-    for parent in (folder, *folder.parents):
-        if parent.owner() == "root" and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o755)
-
-
-def test_registry_without_write_permission(ball_package, tmp_path):
+def test_registry_without_write_permission(innereye, ball_package, tmp_path, monkeypatch):
+    innereye("register", ball_package)  # imports everything, which nobody might not be allowed to read
     registry = tmp_path / "registry"
-    registry.mkdir()
-    registry.chmod(0o555)
-    open_to_all(ball_package)
+    registry.mkdir(mode=0o555)
+    monkeypatch.setenv("INNEREYE_REGISTRY_DIR", str(registry))
+    with (tmp_path / "outcome").open("w+b") as outcome:
+        child = os.fork()
+        if child == 0:
+            without_privileges(tmp_path)
+            pickle.dump(innereye("register", ball_package), outcome)
+            outcome.flush()
+            os._exit(0)
+        os.waitpid(child, 0)
+        outcome.seek(0)
+        pickle.load(outcome).refused(7, str(registry))
 
-    process = as_other_process(
-        "register", ball_package, before=without_privileges, INNEREYE_REGISTRY_DIR=str(registry), HOME=str(tmp_path)
-    )
-
-    refused(process, 7, str(registry))
     assert list(registry.iterdir()) == []
 
 

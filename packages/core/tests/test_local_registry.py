@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from innereye_core.builtin import local_registry
 from innereye_core.builtin.local_registry import LocalRegistry, registry_folder
 from innereye_core.contract.providers import Registry
 from innereye_core.errors import InnerEyeError, IntegrityError, RegistryError, StorageError, UsageError
@@ -363,6 +364,21 @@ def test_a_deletion_that_was_interrupted_is_finished_by_the_next_one(
 
     assert not (root / "models" / "Prostate" / "1" / "files").exists()
     assert not (root / "models" / "Prostate" / "2" / "files").exists()
+
+
+def test_a_lock_that_is_never_released_is_an_error(
+    registry: LocalRegistry, package: Package, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from filelock import FileLock
+
+    model = register(registry, package)
+    monkeypatch.setattr(local_registry, "_LOCK_TIMEOUT_SECONDS", 0.05)
+
+    with (
+        FileLock(root / "models" / "Prostate" / ".lock"),
+        pytest.raises(RegistryError, match=r"Prostate:1: another process has held .*\.lock for long; try again"),
+    ):
+        registry.tag(model, {"a": "b"})
 
 
 # --- failing disks ----------------------------------------------------------------------------------------------------

@@ -153,11 +153,9 @@ def test_what_is_not_a_package_is_bad_input(tmp_path: Path, name: str, reason: s
         open_package(tmp_path / name)
 
 
-def test_a_folder_that_cannot_be_entered_is_bad_input(tmp_path: Path) -> None:
-    (tmp_path / "loop").symlink_to("loop")
-
-    with pytest.raises(InputError, match="is not a package"):
-        open_package(tmp_path / "loop" / ("x" * 300))
+def test_a_folder_that_cannot_be_looked_into_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is not a package: it cannot be read \(File name too long\)"):
+        open_package(tmp_path / ("x" * 300))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import logging
 import multiprocessing
@@ -17,6 +18,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from innereye_core import publishing
@@ -70,6 +73,47 @@ def in_child(work: Callable[[], None], *, user: int | None = None) -> None:
     assert child.exitcode == 0
 
 
+def lines_of(work: Callable[[], object]) -> int:
+    """How many lines of Python ``work`` runs."""
+    count = fork.Value("i", 0)
+
+    def run() -> None:
+        def trace(frame: FrameType, event: str, arg: object) -> Any:
+            count.value += 1
+            return trace
+
+        sys.settrace(trace)
+        work()
+
+    child = fork.Process(target=run)
+    child.start()
+    child.join()
+    return int(count.value)
+
+
+def kill_at_line(line: int, work: Callable[[], object]) -> None:
+    """Repeat ``work`` in a child process that ends by kill -9 at that line, whatever else the machine is doing."""
+
+    def run() -> None:
+        left = line
+
+        def trace(frame: FrameType, event: str, arg: object) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        sys.settrace(trace)
+        while True:
+            work()
+
+    child = fork.Process(target=run)
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+
+
 @pytest.fixture
 def public_folder() -> Iterator[Path]:
     """A folder that other users can reach, which pytest's own temporary folders are not."""
@@ -98,9 +142,11 @@ def refused(source: Path, target: Path, flag: int) -> None:
     raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
 
-@pytest.fixture(params=["swap", "two renames"])
+@pytest.fixture(params=["swap", "two renames", "old C library"])
 def way_of_renaming(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both kinds of file system: those that can swap two names, and those that know the plain rename only."""
+    if request.param == "old C library":
+        monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     if request.param == "two renames":
         monkeypatch.setattr(publishing, "_rename_with_flag", refused)
 
@@ -388,6 +434,27 @@ def test_a_kill_between_two_renames_is_repaired_by_the_next_process(
     assert [path.name for path in tmp_path.iterdir()] == ["final_model"]
 
 
+def test_what_somebody_made_after_such_a_kill_stays(tmp_path: Path) -> None:
+    target = tmp_path / "final_model"
+    publish_generation(target, 2, replace=False)
+    left_behind = tmp_path / ".innereye-replaced-0123456789abcdef" / "final_model"
+    publish_generation(left_behind, 1, replace=False)
+
+    with staged_folder(target):
+        assert generations(target) == {"2"}
+
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.usefixtures("way_of_renaming")
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_place_that_was_removed_meanwhile_is_an_error(tmp_path: Path, replace: bool) -> None:
+    with staged_folder(tmp_path / "final_model") as staged, pytest.raises(FileNotFoundError):
+        publish(staged, tmp_path / "removed" / "final_model", replace=replace)
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_many_processes_that_replace_one_folder_all_succeed(tmp_path: Path) -> None:
     target = tmp_path / "final_model"
 
@@ -476,37 +543,25 @@ def test_a_reader_never_sees_a_missing_or_mixed_folder_while_it_is_replaced(tmp_
 
 def test_after_a_kill_at_any_moment_the_folder_is_the_old_or_the_new_one(tmp_path: Path) -> None:
     target = tmp_path / "final_model"
-    begin = time.perf_counter()
     publish_generation(target, 0, replace=False)
-    usual_seconds = time.perf_counter() - begin
+
+    def replace_by_next() -> None:
+        publish_generation(target, 1 + int(min(generations(target))), replace=True)
+
+    lines = lines_of(replace_by_next)
+    last = 1
     moments = random.Random(1)
-    started = fork.Event()
-
-    def replace_forever(first: int) -> None:
-        started.set()
-        generation = first
-        while True:
-            publish_generation(target, generation, replace=True)
-            generation += 1
-
-    last = 0
     for _ in range(50):
-        started.clear()
-        child = fork.Process(target=replace_forever, args=(last + 1,))
-        child.start()
-        started.wait()
-        time.sleep(moments.uniform(0.0, 4 * usual_seconds))
-        child.kill()
-        child.join()
+        kill_at_line(moments.randrange(3 * lines), replace_by_next)
 
         found = generations(target)
         assert len(found) == 1
         assert int(min(found)) >= last
         last = int(min(found))
 
-    assert last > 0  # the kills did hit work in progress
+    assert last > 20  # the kills hit work in progress
     age_lock_files(tmp_path)
-    publish_generation(target, last + 1, replace=True)
+    replace_by_next()
     assert [path.name for path in tmp_path.iterdir()] == ["final_model"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,28 +14,14 @@ import numpy as np
 import pytest
 import torch
 from innereye_core.config import CTWindow, InferenceConfig, ModelConfig, NetworkConfig, Structure
-from innereye_core.contract.providers import CheckpointFormat, ImageFormat, Runtime
-from innereye_imaging.formats import Nifti
+from innereye_core.host import Host
+from innereye_core.plugins import PluginModule
 from innereye_segmentation.networks import UNet3D
-from innereye_segmentation.providers import CHECKPOINT_FORMATS, TorchRuntime
 from numpy.typing import NDArray
 
 SHARED = Path(__file__).parents[4] / "shared"
 
 TINY_UNET: dict[str, Any] = {"input_channels": 1, "feature_channels": 2, "classes": 2, "downsampling_paths": 1}
-
-
-class PluginProviders:
-    """What imaging and segmentation offer, put together without plugin discovery."""
-
-    def checkpoint_formats(self) -> Sequence[CheckpointFormat]:
-        return CHECKPOINT_FORMATS
-
-    def image_formats(self) -> Sequence[ImageFormat]:
-        return [Nifti()]
-
-    def runtimes(self) -> Sequence[Runtime]:
-        return [TorchRuntime()]
 
 
 @dataclass
@@ -54,9 +40,15 @@ class RecordedProgress:
         self.steps += steps
 
 
-@pytest.fixture
-def providers() -> PluginProviders:
-    return PluginProviders()
+@pytest.fixture(scope="session")
+def providers() -> Host:
+    """What imaging and segmentation offer, whatever else is installed."""
+    return Host(
+        [
+            PluginModule("imaging", "innereye_imaging.plugin"),
+            PluginModule("segmentation", "innereye_segmentation.plugin"),
+        ]
+    )
 
 
 @pytest.fixture

@@ -30,7 +30,9 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize(("name", "epoch"), [("3_checkpoint.pth.tar", 3), ("unet3d_a.ckpt", 1)])
-def test_epoch_and_weights_stay_with_their_keys_and_the_rest_goes(golden: Path, tmp_path: Path, name: str, epoch: int) -> None:
+def test_epoch_and_weights_stay_with_their_keys_and_the_rest_goes(
+    golden: Path, tmp_path: Path, name: str, epoch: int
+) -> None:
     source, target = golden / "unet3d" / name, tmp_path / name
     packaged = write_packaged(source, target)
     content = stored(target)

@@ -142,8 +142,9 @@ def test_pickled_classes_are_named_in_order_and_never_run(tmp_path: Path, option
     path = save(tmp_path / "1_checkpoint.pth.tar", content, **options)
     with pytest.raises(InputError) as error:
         read_checkpoint(path)
-    assert "holds pickled classes, which are never loaded: argparse.Namespace, pathlib.PurePosixPath, posix.mkdir;" in str(
-        error.value
+    assert (
+        "holds pickled classes, which are never loaded: argparse.Namespace, pathlib.PurePosixPath, posix.mkdir;"
+        in str(error.value)
     )
     assert "\n" not in str(error.value)
     assert not (tmp_path / "created").exists()
@@ -152,7 +153,9 @@ def test_pickled_classes_are_named_in_order_and_never_run(tmp_path: Path, option
 def test_a_plain_pickle_is_refused_with_its_classes_named(tmp_path: Path) -> None:
     path = tmp_path / "epoch_1.pt"
     path.write_bytes(pickle.dumps([argparse.Namespace(a=argparse.Namespace()), pathlib.PurePosixPath("x")]))
-    with pytest.raises(InputError, match=r"classes, which are never loaded: argparse.Namespace, pathlib.PurePosixPath;"):
+    with pytest.raises(
+        InputError, match=r"classes, which are never loaded: argparse.Namespace, pathlib.PurePosixPath;"
+    ):
         read_checkpoint(path)
 
 

@@ -53,8 +53,8 @@ def relative_posix_path(value: str) -> str:
         ValueError: it is absolute, has a drive or a backslash, or leaves the folder through ``..``.
     """
     path = PurePosixPath(value)
-    if not value or "\\" in value or "\0" in value or re.match(r"^[A-Za-z]:", value):
-        raise ValueError("must be a relative path with forward slashes")
+    if not path.parts or "\\" in value or "\0" in value or re.match(r"^[A-Za-z]:", value):
+        raise ValueError("must be a path inside the folder, relative to it, with forward slashes")
     if path.is_absolute() or ".." in path.parts:
         raise ValueError("leaves the folder; give a path inside it, relative to it")
     return value
@@ -65,6 +65,16 @@ def _import_reference(value: str) -> str:
     names = [*module.split("."), *attribute.split(".")]
     if not all(name.isidentifier() for name in names):
         raise ValueError("must read package.module:callable, for example yourcode.nets:build_net")
+    return value
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    """Refuse NaN and infinity at any depth: JSON, in which a package keeps the value, has neither."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in parts:
+        _finite(part)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"holds {value}; give finite numbers")
     return value
 
 
@@ -124,7 +134,7 @@ class NetworkConfig:
 
     factory: Annotated[str, AfterValidator(_import_reference)]
     """package.module:callable that returns the network as a torch module."""
-    arguments: dict[str, JsonValue] = dataclasses.field(default_factory=dict)
+    arguments: Annotated[dict[str, JsonValue], AfterValidator(_finite)] = dataclasses.field(default_factory=dict)
     """Keyword arguments of the factory."""
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
     """What turns the network's output into probabilities; none: they already are."""

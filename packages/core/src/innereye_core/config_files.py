@@ -112,6 +112,8 @@ def _innereye_keys(config: ModelConfig, checkpoint_paths: Sequence[str]) -> dict
 _Lines = Mapping[tuple[str | int, ...], int]
 """Line number (from 1) of each key and list item, by its path."""
 
+_KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
+
 
 def _read_text(path: Path) -> str:
     try:
@@ -132,8 +134,10 @@ def _load_yaml(path: Path) -> tuple[dict[str, Any], _Lines]:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     text = _read_text(path)
+    lines: dict[tuple[str | int, ...], int] = {}
     try:
-        document = YAML(typ="rt", pure=True).load(text)
+        _note_lines(YAML(typ="safe", pure=True).compose(text), path, (), lines)
+        data = YAML(typ="safe", pure=True).load(text)
     except DuplicateKeyError as error:
         what = str(error.problem).partition(" with value")[0]
         raise InputError(f"{path}:{_line(error)}: {what}; keep one of the two") from None
@@ -142,8 +146,8 @@ def _load_yaml(path: Path) -> tuple[dict[str, Any], _Lines]:
         raise InputError(f"{path}:{_line(error)}: is not valid YAML: {what}") from None
     except YAMLError as error:
         raise InputError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from None
-    lines: dict[tuple[str | int, ...], int] = {}
-    data = _plain_with_lines(document, (), lines)
+    except (ValueError, RecursionError) as error:  # a number without end, brackets without end
+        raise InputError(f"{path}: is not valid YAML: {error}") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: must hold keys and values, such as 'model_name: Prostate'")
     return data, lines
@@ -154,19 +158,21 @@ def _line(error: Any) -> int:
     return int(mark.line) + 1 if mark is not None else 1
 
 
-def _plain_with_lines(node: Any, path: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]) -> Any:
-    if isinstance(node, dict):
-        for key in node:
-            lines[(*path, str(key))] = int(node.lc.key(key)[0]) + 1  # type: ignore[attr-defined]
-        return {str(key): _plain_with_lines(value, (*path, str(key)), lines) for key, value in node.items()}
-    if isinstance(node, list):
-        for index in range(len(node)):
-            lines[(*path, index)] = int(node.lc.item(index)[0]) + 1  # type: ignore[attr-defined]
-        return [_plain_with_lines(value, (*path, index), lines) for index, value in enumerate(node)]
-    for plain in (bool, int, float, str):  # ruamel's scalars are subclasses that remember how they were written
-        if isinstance(node, plain):
-            return plain(node)
-    return node if node is None else str(node)
+def _note_lines(node: Any, path: Path, place: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]) -> None:
+    """Note the line of every key and list item below a YAML node."""
+    from ruamel.yaml.nodes import MappingNode, SequenceNode
+
+    if isinstance(node, SequenceNode):
+        for index, item in enumerate(node.value):
+            lines[*place, index] = item.start_mark.line + 1
+            _note_lines(item, path, (*place, index), lines)
+    elif isinstance(node, MappingNode):
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.tag not in _KEY_TAGS:
+                raise InputError(f"{path}:{line}: a key must be a text; put quotes around it")
+            lines[*place, key.value] = line
+            _note_lines(value, path, (*place, key.value), lines)
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -187,6 +193,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
         data = json.loads(_read_text(path), object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: is not valid JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:  # a number without end, brackets without end
+        raise InputError(f"{path}: is not valid JSON: {error}") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: must hold one JSON object")
     return data
@@ -198,13 +206,16 @@ def read_json_object(path: Path) -> dict[str, Any]:
 def _validated(kind: type[T], data: dict[str, Any], path: Path, lines: _Lines) -> T:
     try:
         # JSON mode, because strict Python mode would refuse a list where a tuple is meant.
-        return TypeAdapter(kind).validate_json(json.dumps(data))
+        return TypeAdapter(kind).validate_json(json.dumps(data, default=str))  # str: the dates that YAML knows
     except ValidationError as error:
         _refuse(error, data, path, lines)
 
 
 def _refuse(error: ValidationError, data: dict[str, Any], path: Path, lines: _Lines) -> NoReturn:
-    problems = error.errors(include_url=False)
+    found = error.errors(include_url=False)
+    # A list with a bad item counts as too short as well, which would only confuse.
+    items = {found_one["loc"][:-1] for found_one in found}
+    problems = [one for one in found if one["type"] != "too_short" or one["loc"] not in items] or found
     # An unknown key explains more than what is missing because of it.
     problems.sort(key=lambda problem: problem["type"] != "unexpected_keyword_argument")
     problem = problems[0]
@@ -228,6 +239,8 @@ def _explain(problem: Any, data: dict[str, Any], place: tuple[str | int, ...]) -
         return f"unknown key (value {value!r}); {hint}"
     if kind == "missing":
         return "is required; add it"
+    if kind == "json_invalid":
+        return f"holds something that cannot be read: {problem['ctx']['error']}"
     if kind == "value_error":
         return str(problem["msg"]) if isinstance(value, dict) else f"{value!r} {problem['ctx']['error']}"
     if kind == "union_tag_invalid":

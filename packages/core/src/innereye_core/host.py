@@ -8,25 +8,40 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from innereye_core.contract import providers as contract
-from innereye_core.errors import MissingPluginError, UsageError
-from innereye_core.model import (
-    EnvironmentFile,
-    Package,
-    PackagePlan,
-    PlannedFile,
-    RegisteredModel,
-    Run,
-    ToolboxSource,
-)
+from innereye_core.errors import InnerEyeError, MissingPluginError, UsageError
 from innereye_core.plugins import CORE_PLUGIN, PluginModule, load_plugins
+
+if TYPE_CHECKING:
+    from innereye_core.contract import providers as contract
+    from innereye_core.model import (
+        EnvironmentFile,
+        Package,
+        PackagePlan,
+        PlannedFile,
+        RegisteredModel,
+        Run,
+        ToolboxSource,
+    )
 
 _log = logging.getLogger(__name__)
 
-P = TypeVar("P")
+_PROTOCOLS = {
+    "innereye_run_sources": "RunSource",
+    "innereye_checkpoint_formats": "CheckpointFormat",
+    "innereye_evaluators": "Evaluator",
+    "innereye_policies": "SelectionPolicy",
+    "innereye_environment_mergers": "EnvironmentMerger",
+    "innereye_packagers": "Packager",
+    "innereye_registries": "Registry",
+    "innereye_scorers": "Scorer",
+    "innereye_image_formats": "ImageFormat",
+    "innereye_runtimes": "Runtime",
+    "innereye_exporters": "Exporter",
+}
+"""What the providers of each hook must offer: a Protocol of contract.providers, imported when there is one to check."""
 
 _DISTRIBUTIONS = {("innereye_registries", "azureml"): "innereye-azureml"}
 """Which distribution to install for a provider that the project offers but that is not there."""
@@ -49,44 +64,52 @@ class Host:
 
     def run_sources(self) -> list[contract.RunSource]:
         """Ways to find and open training runs."""
-        return self._providers("innereye_run_sources", contract.RunSource)
+        return self._providers("innereye_run_sources")
 
     def checkpoint_formats(self) -> list[contract.CheckpointFormat]:
         """Formats of checkpoint files."""
-        return self._providers("innereye_checkpoint_formats", contract.CheckpointFormat)
+        return self._providers("innereye_checkpoint_formats")
 
     def evaluators(self) -> list[contract.Evaluator]:
         """Ways to score candidates, from the highest priority to the lowest."""
-        found = self._providers("innereye_evaluators", contract.Evaluator)
+        found = self._providers("innereye_evaluators")
         return sorted(found, key=lambda evaluator: -evaluator.priority)
 
     def image_formats(self) -> list[contract.ImageFormat]:
         """Image file formats."""
-        return self._providers("innereye_image_formats", contract.ImageFormat)
+        return self._providers("innereye_image_formats")
 
     def runtimes(self) -> list[contract.Runtime]:
         """Runtimes that evaluate networks."""
-        return self._providers("innereye_runtimes", contract.Runtime)
+        return self._providers("innereye_runtimes")
 
     def registries(self) -> list[contract.Registry]:
         """Places where packages live."""
-        return self._providers("innereye_registries", contract.Registry)
+        return self._providers("innereye_registries")
+
+    def exporters(self) -> list[contract.Exporter]:
+        """Ways to add another form of the model to a package."""
+        return self._providers("innereye_exporters")
 
     def policy(self, name: str) -> contract.SelectionPolicy:
         """The selection policy of this name."""
-        return self._named("innereye_policies", contract.SelectionPolicy, name, "selection policy")
+        found: contract.SelectionPolicy = self._named("innereye_policies", name, "selection policy")
+        return found
 
     def environment_merger(self, name: str) -> contract.EnvironmentMerger:
         """The environment merger of this name."""
-        return self._named("innereye_environment_mergers", contract.EnvironmentMerger, name, "merge strategy")
+        found: contract.EnvironmentMerger = self._named("innereye_environment_mergers", name, "merge strategy")
+        return found
 
     def packager(self, name: str) -> contract.Packager:
         """The packager of this name."""
-        return self._named("innereye_packagers", contract.Packager, name, "packager")
+        found: contract.Packager = self._named("innereye_packagers", name, "packager")
+        return found
 
     def registry(self, name: str) -> contract.Registry:
         """The registry of this name."""
-        return self._named("innereye_registries", contract.Registry, name, "registry")
+        found: contract.Registry = self._named("innereye_registries", name, "registry")
+        return found
 
     def scorer(self) -> contract.Scorer:
         """The pipeline behind ``score``: the first that is not core's, by plugin name.
@@ -94,7 +117,7 @@ class Host:
         Raises:
             MissingPluginError: none is installed.
         """
-        scorers = self._providers("innereye_scorers", contract.Scorer)
+        scorers: list[contract.Scorer] = self._providers("innereye_scorers")
         if not scorers:
             raise MissingPluginError("scoring needs more packages: pip install innereye-imaging innereye-segmentation")
         return scorers[0]
@@ -103,23 +126,22 @@ class Host:
 
     def environment_files(self, run: Run) -> list[EnvironmentFile]:
         """Conda files that plugins add, in the order in which they are merged."""
-        added: list[Sequence[EnvironmentFile]] = self._manager.hook.innereye_environment_files(run=run)
-        return sorted((file for files in added for file in files), key=lambda file: file.priority)
+        added: list[EnvironmentFile] = [file for _, file in self._added("innereye_environment_files", run=run)]
+        return sorted(added, key=lambda file: file.priority)
 
     def toolbox_sources(self) -> list[ToolboxSource]:
         """Import packages that travel inside every package, by section and name."""
-        added: list[Sequence[ToolboxSource]] = self._manager.hook.innereye_toolbox_sources()
-        sources = [source for sources in added for source in sources]
-        return sorted(sources, key=lambda source: (source.section, source.import_name))
+        added: list[ToolboxSource] = [source for _, source in self._added("innereye_toolbox_sources")]
+        return sorted(added, key=lambda source: (source.section, source.import_name))
 
     def package_files(self, plan: PackagePlan) -> list[PlannedFile]:
         """Extra files that plugins put into a package."""
-        added: list[Sequence[PlannedFile]] = self._manager.hook.innereye_package_files(plan=plan)
-        return [file for files in added for file in files]
+        return [file for _, file in self._added("innereye_package_files", plan=plan)]
 
     def commands(self, commands: contract.Commands) -> None:
         """Let plugins add their subcommands."""
-        self._manager.hook.innereye_commands(commands=commands)
+        for plugin, implementation in self._implementations("innereye_commands"):
+            self._call(plugin, "innereye_commands", implementation, commands=commands)
 
     # --- hooks that observe ---
 
@@ -138,38 +160,61 @@ class Host:
         found = [(implementation.plugin_name, implementation.function) for implementation in implementations]
         return sorted(found, key=lambda item: (item[0] == CORE_PLUGIN, item[0]))
 
-    def _providers(self, hook: str, protocol: type[P]) -> list[P]:
-        return list(self._collected(hook, protocol).values())
+    def _call(self, plugin: str, hook: str, implementation: Callable[..., Any], **arguments: object) -> Any:
+        """Call one implementation with those of the hook's arguments that it takes, as pluggy would."""
+        try:
+            accepted = inspect.signature(implementation).parameters
+            return implementation(**{key: value for key, value in arguments.items() if key in accepted})
+        except InnerEyeError:
+            raise
+        except Exception as error:
+            raise MissingPluginError(
+                f"plugin {plugin!r} failed in {hook}: {type(error).__name__}: {error}; "
+                f"mend it, or block it with INNEREYE_DISABLED_PLUGINS"
+            ) from error
 
-    def _collected(self, hook: str, protocol: type[P]) -> dict[str, P]:
+    def _added(self, hook: str, **arguments: object) -> Iterator[tuple[str, Any]]:
+        """What all implementations of a hook return, one after the other, each with the plugin that it is from."""
+        for plugin, implementation in self._implementations(hook):
+            returned = self._call(plugin, hook, implementation, **arguments)
+            if returned is not None and not isinstance(returned, Iterable):
+                raise MissingPluginError(f"plugin {plugin!r}: {hook} must return a list, not {returned!r}; mend it")
+            yield from ((plugin, item) for item in returned or ())
+
+    def _providers(self, hook: str) -> list[Any]:
+        return list(self._collected(hook).values())
+
+    def _collected(self, hook: str) -> dict[str, Any]:
         if hook not in self._collections:
-            self._collections[hook] = self._collect(hook, protocol)
+            self._collections[hook] = self._collect(hook)
         return self._collections[hook]
 
-    def _collect(self, hook: str, protocol: type[P]) -> dict[str, P]:
+    def _collect(self, hook: str) -> dict[str, Any]:
+        from innereye_core.contract import providers as contract
+
+        protocol = getattr(contract, _PROTOCOLS[hook])
         owners: dict[str, str] = {}
-        collected: dict[str, P] = {}
-        for plugin, implementation in self._implementations(hook):
-            for offered in implementation() or ():
-                provider: Any = offered() if inspect.isclass(offered) else offered
-                missing = _missing_attributes(provider, protocol)
-                if missing:
-                    raise MissingPluginError(
-                        f"plugin {plugin!r}: {hook} returned {type(provider).__name__} without {', '.join(missing)}; "
-                        f"see innereye_core.contract.providers.{protocol.__name__}"
-                    )
-                name = provider.name
-                if name in owners:
-                    raise MissingPluginError(
-                        f"{hook}: {name!r} is offered by the plugins {owners[name]!r} and {plugin!r}; "
-                        f"block one with INNEREYE_DISABLED_PLUGINS"
-                    )
-                owners[name] = plugin
-                collected[name] = provider
+        collected: dict[str, Any] = {}
+        for plugin, offered in self._added(hook):
+            provider = self._call(plugin, hook, offered) if inspect.isclass(offered) else offered
+            missing = _missing_attributes(provider, protocol)
+            if missing:
+                raise MissingPluginError(
+                    f"plugin {plugin!r}: {hook} returned {type(provider).__name__} without {', '.join(missing)}; "
+                    f"see innereye_core.contract.providers.{protocol.__name__}"
+                )
+            name = provider.name
+            if name in owners:
+                raise MissingPluginError(
+                    f"{hook}: {name!r} is offered by the plugins {owners[name]!r} and {plugin!r}; "
+                    f"block one with INNEREYE_DISABLED_PLUGINS"
+                )
+            owners[name] = plugin
+            collected[name] = provider
         return collected
 
-    def _named(self, hook: str, protocol: type[P], name: str, what: str) -> P:
-        providers = self._collected(hook, protocol)
+    def _named(self, hook: str, name: str, what: str) -> Any:
+        providers = self._collected(hook)
         if (hook, name) in _DISTRIBUTIONS and name not in providers:
             raise MissingPluginError(f"{what} {name!r} is not installed: pip install {_DISTRIBUTIONS[hook, name]}")
         if name not in providers:
@@ -179,11 +224,10 @@ class Host:
     def _observe(self, hook: str, **arguments: object) -> None:
         """Call every observer; what has been published stands, so one that fails is logged and remembered."""
         for plugin, implementation in self._implementations(hook):
-            accepted = inspect.signature(implementation).parameters
             try:
-                implementation(**{key: value for key, value in arguments.items() if key in accepted})
-            except Exception as error:
-                _log.warning("plugin %r failed in %s: %s: %s", plugin, hook, type(error).__name__, error)
+                self._call(plugin, hook, implementation, **arguments)
+            except InnerEyeError as error:
+                _log.warning("%s", error)
                 self.failed_observers.append(f"{plugin}: {hook}")
 
 

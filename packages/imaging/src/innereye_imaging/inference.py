@@ -65,8 +65,8 @@ def patch_posteriors(
             scores = network.evaluate(patches, None if everything else region)
             if tuple(scores.shape) != expected:
                 raise InputError(
-                    f"The network returns scores of shape {tuple(scores.shape)} where {expected} (batch, class, z, y, x) was "
-                    "expected; make structures (plus background) and network settings agree"
+                    f"The network returns scores of shape {tuple(scores.shape)} instead of {expected} (batch, class, "
+                    "z, y, x); make the config's structures (plus background) and network settings agree with it"
                 )
             probabilities = activate(scores, config.network.activation)
             total = probabilities if total is None else total + probabilities
@@ -106,8 +106,8 @@ def activate(scores: Array, activation: Literal["softmax", "sigmoid", "none"]) -
     lowest, highest = float(xp.min(scores)), float(xp.max(scores))
     if lowest < -_PROBABILITY_TOLERANCE or highest > 1 + _PROBABILITY_TOLERANCE:
         raise InputError(
-            f"network.activation is none, but the network returns values from {lowest:.4g} to {highest:.4g}, which are no "
-            "probabilities; set it to softmax or sigmoid"
+            f"network.activation is none, but the network returns values from {lowest:.4g} to {highest:.4g}, which "
+            "are no probabilities; set it to softmax or sigmoid"
         )
     return scores
 

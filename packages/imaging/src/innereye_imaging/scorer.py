@@ -1,4 +1,4 @@
-"""The scorer behind ``innereye score``: from the request to the segmentation file, with one of the installed runtimes."""
+"""The scorer behind ``innereye score``: from image files to the segmentation file, with an installed runtime."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from innereye_core.errors import InputError, IntegrityError, MissingPluginError, UsageError
+from innereye_core.errors import IntegrityError, MissingPluginError, UsageError
 from innereye_core.model import ScoreRequest, ScoreResult
 
 from innereye_imaging.geometry import Image
 from innereye_imaging.output_files import open_output, write_images
 from innereye_imaging.pipeline import prepare_study, segment
 from innereye_imaging.statistics import structure_volumes
+from innereye_imaging.study import check_number_of_images
 
 if TYPE_CHECKING:
     from innereye_core.contract.providers import Device, Progress, Providers, Runtime
@@ -47,23 +48,19 @@ class ImageScorer:
         started = time.perf_counter()
         config = request.model.config
         formats = providers.image_formats()
-        _refuse_clashes(request)
         labels_file = open_output(request.output, formats, request.overwrite)
         posteriors_file = None
         if request.posteriors is not None:
             posteriors_file = open_output(request.posteriors, formats, request.overwrite, dimensions=4)
-        if len(request.images) != len(config.image_channels):
-            raise InputError(
-                f"{len(request.images)} images were given, but {request.model_name} takes {len(config.image_channels)}, in this "
-                f"order: {', '.join(config.image_channels)}"
-            )
+        _refuse_clashes(request)
+        check_number_of_images(len(request.images), config)
         runtime, device = choose_runtime(request, providers.runtimes())
         study = prepare_study(request.images, config, providers)
         networks = runtime.load(request.model, device)
         if len(networks) != len(request.model.checkpoints):
             raise IntegrityError(
-                f"Runtime {runtime.name} loaded {len(networks)} of {len(request.model.checkpoints)} checkpoints; no member of an "
-                "ensemble may be left out"
+                f"Runtime {runtime.name} loaded {len(networks)} of {len(request.model.checkpoints)} checkpoints; "
+                "no member of an ensemble may be left out, package the model again"
             )
         _logger.info("Segmenting with runtime %s on %s", runtime.name, device)
         result = segment(study, networks, config, posteriors=posteriors_file is not None, progress=progress)
@@ -86,8 +83,8 @@ class ImageScorer:
 def choose_runtime(request: ScoreRequest, runtimes: Sequence[Runtime]) -> tuple[Runtime, Device]:
     """The runtime and device that a request is served with.
 
-    ``auto`` takes the runtime of the highest rank (the first at a tie). The device ``auto`` is CUDA if any of the runtimes
-    in question can run the model there, else the CPU.
+    ``auto`` takes the runtime of the highest rank (the first at a tie). The device ``auto`` is CUDA if any of the
+    runtimes in question can run the model there, else the CPU.
 
     Raises:
         MissingPluginError: the named runtime, or any at all, is not installed, or none can run the model on the device.
@@ -106,11 +103,11 @@ def choose_runtime(request: ScoreRequest, runtimes: Sequence[Runtime]) -> tuple[
     names = ", ".join(runtime.name for runtime in runtimes)
     if request.device == "cuda":
         raise MissingPluginError(
-            f"No runtime can use a CUDA device here (asked: {names}); use --device cpu, or pip install torch with CUDA on a machine "
-            "with a GPU"
+            f"No runtime can use a CUDA device here (asked: {names}); use --device cpu, or on a machine with a GPU "
+            "pip install a torch that was built for its CUDA"
         )
     raise MissingPluginError(
-        f"No installed runtime can run this model on {request.device} (asked: {names}); pip install innereye-segmentation"
+        f"No installed runtime can run this model on the CPU (asked: {names}); pip install innereye-segmentation"
     )
 
 

@@ -79,8 +79,8 @@ class CentreCrop(Stitcher):
 class WeightedAverage(Stitcher):
     """``average`` and ``gaussian``: the mean of all patches that reach a voxel, weighted by a product of three lines.
 
-    The slab is a ring of slices: slice z of the image is slice z modulo its height. Before a row of patches higher up is
-    added, the slices below it are finished.
+    The slab is a ring of slices: slice z of the image is slice z modulo its height. Before a row of patches higher up
+    is added, the slices below it are finished.
     """
 
     def __init__(self, plan: TilingPlan, weights_zyx: Iterable[NDArray[np.float64]], sink: Sink) -> None:

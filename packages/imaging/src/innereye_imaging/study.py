@@ -83,11 +83,7 @@ def prepare_study(images: Sequence[Path], config: ModelConfig, providers: Provid
             Hounsfield units; channels on different grids; an unknown orientation where the config names one; a spacing
             other than the config's where the config does not say ``resample``.
     """
-    if len(images) != len(config.image_channels):
-        raise InputError(
-            f"{len(images)} images were given, but {config.model_name} takes {len(config.image_channels)}, in this order: "
-            + ", ".join(config.image_channels)
-        )
+    check_number_of_images(len(images), config)
     stored = [read_image(path, providers.image_formats()) for path in images]
     for path, image in zip(images, stored, strict=True):
         _check_values(path, image.voxels, config.input)
@@ -125,6 +121,15 @@ def prepare_study(images: Sequence[Path], config: ModelConfig, providers: Provid
     )
 
 
+def check_number_of_images(given: int, config: ModelConfig) -> None:
+    """Raise InputError unless there is one image per channel."""
+    if given != len(config.image_channels):
+        raise InputError(
+            f"{given} image(s) given, but {config.model_name} takes {len(config.image_channels)}, in this order: "
+            f"{', '.join(config.image_channels)}"
+        )
+
+
 def read_mask(path: Path, study: Study, providers: Providers) -> NDArray[np.bool_]:
     """Read the mask of one structure: (z, y, x) on the study's input grid, True where the file is not 0.
 
@@ -154,8 +159,8 @@ def _check_values(path: Path, voxels: Voxels, expected: InputConfig) -> None:
         raise InputError(f"{path}: every voxel is {lowest}; an image with content is needed")
     if expected.modality == "ct" and lowest >= 0 and highest <= _LARGEST_BYTE:
         raise InputError(
-            f"{path}: values from {lowest} to {highest} are no Hounsfield units, but a CT is expected; give the CT as it was "
-            "before it was scaled"
+            f"{path}: values from {lowest} to {highest} are no Hounsfield units, but a CT is expected; give the CT as "
+            "it was before it was scaled"
         )
 
 
@@ -178,8 +183,8 @@ def _check_orientation(path: Path, grid: Grid, known: bool, expected: InputConfi
         )
     if not known:
         raise InputError(
-            f"{path}: does not say how its axes lie in the patient (no sform or qform, or no space), but the model needs "
-            f"{expected.orientation}; write the orientation into the file"
+            f"{path}: does not say how its axes lie in the patient (no sform, qform, space or direction), but the "
+            f"model needs {expected.orientation}; write the orientation into the file"
         )
     if grid.axis_codes == expected.orientation:
         return Check("orientation", "passed", grid.axis_codes)
@@ -203,8 +208,8 @@ def _check_spacing(path: Path, spacing: SpacingXYZ, expected: InputConfig) -> Ch
             "spacing", "repaired", f"resampled from {found} to {wanted} for the network, the result resampled back"
         )
     raise InputError(
-        f"Input image has spacing {found} but expected {wanted} (x, y, z; tolerance {expected.spacing_tolerance_mm:g} mm): "
-        f"{path}; resample it, or set input.on_mismatch to resample"
+        f"Input image has spacing {found} but expected {wanted} (x, y, z; tolerance "
+        f"{expected.spacing_tolerance_mm:g} mm): {path}; resample it, or set input.on_mismatch to resample"
     )
 
 

@@ -144,8 +144,8 @@ def plan_tiling(image_size_zyx: SizeZYX, inference: InferenceConfig, network: Ne
     if needed and inference.padding == "none":
         raise InputError(
             f"Input image of {_text(image_size_zyx)} voxels (z × y × x) needs padding for patches of "
-            f"{_text([z.crop, y.crop, x.crop])} at stride {_text([z.stride, y.stride, x.stride])}, but inference.padding is "
-            "none; choose edge or zero"
+            f"{_text([z.crop, y.crop, x.crop])} at stride {_text([z.stride, y.stride, x.stride])}, but "
+            "inference.padding is none; choose edge or zero"
         )
     return TilingPlan(image_size_zyx, (z, y, x), needed)
 
@@ -154,11 +154,13 @@ def _refuse_contradictions(inference: InferenceConfig, network: NetworkGeometry)
     crop, output = inference.crop_size_zyx, network.output_size_zyx
     if any(size % multiple for size, multiple in zip(crop, network.size_multiple_zyx, strict=True)):
         raise InputError(
-            f"inference.crop_size_zyx {_text(crop)} must be a multiple of {_text(network.size_multiple_zyx)}, which the network needs"
+            f"inference.crop_size_zyx {_text(crop)} is no multiple of {_text(network.size_multiple_zyx)}, which the "
+            "network needs; change it"
         )
     if _any_larger(network.minimum_size_zyx, crop):
         raise InputError(
-            f"inference.crop_size_zyx {_text(crop)} is below the network's minimum {_text(network.minimum_size_zyx)}; enlarge it"
+            f"inference.crop_size_zyx {_text(crop)} is below the network's minimum "
+            f"{_text(network.minimum_size_zyx)}; enlarge it"
         )
     if _any_larger(output, crop):
         raise InputError(
@@ -166,19 +168,19 @@ def _refuse_contradictions(inference: InferenceConfig, network: NetworkGeometry)
         )
     if inference.stride_zyx is not None and _any_larger(inference.stride_zyx, output):
         raise InputError(
-            f"inference.stride_zyx {_text(inference.stride_zyx)} is larger than the network's output {_text(output)} for a patch of "
-            f"{_text(crop)}, so that voxels between patches would be skipped; use at most the output size"
+            f"inference.stride_zyx {_text(inference.stride_zyx)} is larger than the network's output {_text(output)} "
+            f"for a patch of {_text(crop)}, so that voxels would be skipped; use at most the output size"
         )
 
 
 def _shrink(size: int, multiple: int, crop: int, stride: int, output: int) -> tuple[int, int, int]:
-    """Crop, stride and output length for an image of ``size`` voxels; unchanged where the image is no shorter than the crop."""
+    """Crop, stride and output length for an image of ``size`` voxels; unchanged if it is no shorter than the crop."""
     shrunk = math.ceil(min(crop, size) / multiple) * multiple
     shrunk_output = shrunk - (crop - output)
     if shrunk_output <= 0:
         raise InputError(
-            f"Input image is too small: a patch of {shrunk} voxels along one axis leaves nothing of the network's output, "
-            f"which is {crop - output} voxels shorter than its input"
+            f"Input image is too small: {size} voxels along one axis make a patch of {shrunk}, but the network's "
+            f"output is {crop - output} voxels shorter than its patch; give a larger image"
         )
     return shrunk, min(max(1, stride * shrunk // crop), shrunk_output), shrunk_output
 
@@ -204,8 +206,8 @@ def _plan_crop_axis(size: int, multiple: int, crop: int, stride: int, output: in
     crop, stride, output = _shrink(extended, multiple, crop, stride, output)
     if (crop - stride) % 2:
         raise InputError(
-            f"stitching crop needs an even overlap of patches, but for an image of {size} voxels along one axis the patch is {crop} "
-            f"and the stride {stride}; choose another inference.stride_zyx"
+            f"stitching crop needs an even overlap of patches, but for an image of {size} voxels along one axis the "
+            f"patch is {crop} and the stride {stride}; choose another inference.stride_zyx"
         )
     # A patch that starts at voxel s of the padded image decides the voxels s … s + stride of the extended one.
     last = extended - stride

@@ -18,7 +18,7 @@ _SPEC = re.compile(
 )
 _KEY = re.compile(r"""\s*(?P<key>\w+)\s*=\s*(?:"(?P<a>[^"]*)"|'(?P<b>[^']*)'|(?P<c>[^\s,'"]+))\s*(?:,|$)""")
 _OPERATOR = r"(?:==|!=|<=|>=|<|>|~=|=)?"
-_CONDITION = rf"{_OPERATOR}[^\s=<>!~,|()^$]+"
+_CONDITION = rf"{_OPERATOR}(?:\d+!)?[^\s=<>!~,|()^$]+"
 _VERSION_AND_BUILD = re.compile(rf"(?P<version>{_CONDITION}(?:[,|]{_CONDITION})*)(?:[ =](?P<build>[^\s=<>!~,|]+))?")
 
 _SUBDIR = re.compile(r"/(?:noarch|(?:linux|osx|win|emscripten|wasi|freebsd|zos)-\w+)$")
@@ -152,7 +152,8 @@ def _split(condition: str) -> tuple[str, str]:
 
 
 def _spelling(operator: str, version: str) -> str:
+    if version == "*":
+        return ""
     if operator == "=" or (operator == "" and version.endswith("*")):
-        stem = version.removesuffix("*").removesuffix(".")
-        return f"{stem}.*" if stem else ""
+        return f"{version.removesuffix('*').removesuffix('.')}.*"
     return f"{operator or '=='}{version}"

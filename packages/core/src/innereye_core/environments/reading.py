@@ -189,7 +189,7 @@ class _Reader:
             if not isinstance(value, ScalarNode):
                 raise InputError(f"{self._place(value)}: the variable {variable} is {_kind(value)}; write one value")
             if _is_null(value):
-                raise InputError(f'{self._place(value)}: the variable {variable} is empty; write "" if that is meant')
+                raise InputError(f'{self._place(key)}: the variable {variable} is empty; write "" if that is meant')
             entry = Entry(self._text(value), self._place(value))
             if has_credentials(entry.text):
                 raise InputError(f"{entry.place}: the variable {variable} holds a credential, and {CREDENTIAL_REMEDY}")
