@@ -362,7 +362,7 @@ def test_probing_boundaries_agrees_with_packaging() -> None:
     chance = random.Random(20240229)
     numbers = "0 1 1.0 1.0.0 1.1 1.2 1.2.0 1.2.1 1.10 2 1.2a1 1.2rc1 1.2.post1 1.2.dev3 1.2a1.post1 1.2.post1.dev2 1!1.0".split()
     answers = []
-    while len(answers) < 600:
+    while len(answers) < 400:
         conditions = []
         for _ in range(chance.randint(1, 5)):
             operator = chance.choice(["==", "!=", ">=", "<=", ">", "<", "~=", "==*", "!=*"])
@@ -374,4 +374,4 @@ def test_probing_boundaries_agrees_with_packaging() -> None:
             continue
         answers.append((specifiers, specifiers.is_unsatisfiable(), no_boundary_satisfies(specifiers)))
     assert [specifiers for specifiers, expected, probed in answers if expected != probed] == []
-    assert 100 < sum(expected for _, expected, _ in answers) < 500
+    assert 100 < sum(expected for _, expected, _ in answers) < 300

@@ -68,13 +68,13 @@ def _import_reference(value: str) -> str:
     return value
 
 
-def _finite(value: JsonValue) -> JsonValue:
+def _finite(value: JsonValue, place: str = "") -> JsonValue:
     """Refuse NaN and infinity at any depth: JSON, in which a package keeps the value, has neither."""
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for part in parts:
-        _finite(part)
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        _finite(part, f"{place}.{key}" if place else str(key))
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"holds {value}; give finite numbers")
+        raise ValueError(f"{place}: {value} is no finite number; give one")
     return value
 
 

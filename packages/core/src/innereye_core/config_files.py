@@ -214,8 +214,8 @@ def _validated(kind: type[T], data: dict[str, Any], path: Path, lines: _Lines) -
 def _refuse(error: ValidationError, data: dict[str, Any], path: Path, lines: _Lines) -> NoReturn:
     found = error.errors(include_url=False)
     # A list with a bad item counts as too short as well, which would only confuse.
-    items = {found_one["loc"][:-1] for found_one in found}
-    problems = [one for one in found if one["type"] != "too_short" or one["loc"] not in items] or found
+    inside = {problem["loc"][:length] for problem in found for length in range(len(problem["loc"]))}
+    problems = [problem for problem in found if problem["type"] != "too_short" or problem["loc"] not in inside]
     # An unknown key explains more than what is missing because of it.
     problems.sort(key=lambda problem: problem["type"] != "unexpected_keyword_argument")
     problem = problems[0]
@@ -236,13 +236,15 @@ def _explain(problem: Any, data: dict[str, Any], place: tuple[str | int, ...]) -
         known = _keys_beside(place)
         close = difflib.get_close_matches(str(place[-1]), known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "remove it; 'innereye config schema' lists all keys"
-        return f"unknown key (value {value!r}); {hint}"
+        return f"unknown key (value {repr(value)[:80]}); {hint}"
     if kind == "missing":
         return "is required; add it"
     if kind == "json_invalid":
         return f"holds something that cannot be read: {problem['ctx']['error']}"
     if kind == "value_error":
         return str(problem["msg"]) if isinstance(value, dict) else f"{value!r} {problem['ctx']['error']}"
+    if kind == "union_tag_not_found":
+        return f"{problem['ctx']['discriminator']} is required; add it"
     if kind == "union_tag_invalid":
         return f"{problem['ctx']['tag']!r} is unknown; use one of {problem['ctx']['expected_tags']}"
     message = problem["msg"].removeprefix("Input ")

@@ -147,7 +147,7 @@ def _register(manager: pluggy.PluginManager, module: ModuleType, name: str, dist
     try:
         manager.register(module, name)
         manager.check_pending()
-    except pluggy.PluginValidationError as error:
+    except (pluggy.PluginValidationError, ValueError) as error:  # ValueError: one module under two names
         raise MissingPluginError(f"plugin {name!r} of {distribution}: {_one_line(error)}") from None
     for attribute, value in vars(module).items():
         unmarked = callable(value) and not hasattr(value, f"{GROUP}_impl") and not hasattr(value, f"{GROUP}_spec")

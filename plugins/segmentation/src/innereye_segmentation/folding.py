@@ -136,9 +136,11 @@ class _Graph:
         """Names of the convolutions whose sum the node is; none where it is anything else or has other users."""
         if not isinstance(node, fx.Node) or len(node.users) != 1:
             return []
-        convolution = self._module(node)
-        if isinstance(convolution, _CONVOLUTIONS):
-            spread = isinstance(convolution, _TRANSPOSED) and convolution.groups > 1  # over both axes of the weight
+        module = self._module(node)
+        if isinstance(module, nn.Identity):
+            return self._summed(node.args[0])
+        if isinstance(module, _CONVOLUTIONS):
+            spread = isinstance(module, _TRANSPOSED) and module.groups > 1  # over both axes of the weight
             return [] if spread else [str(node.target)]
         if node.op == "call_function" and node.target in _ADDITIONS and len(node.args) == 2 and not node.kwargs:
             first, second = (self._summed(argument) for argument in node.args)
@@ -152,7 +154,7 @@ class _Graph:
         name = str(node.target)
         module = self._modules[name]
         watched = module._forward_hooks or module._forward_pre_hooks
-        exact = type(module) in (*_CONVOLUTIONS, *_NORMALIZATIONS)  # a derived class may do more than it says
+        exact = type(module) in (*_CONVOLUTIONS, *_NORMALIZATIONS, nn.Identity)  # a derived class may do more than it says
         return module if exact and self._calls[name] == 1 and name not in self._read and not watched else None
 
 

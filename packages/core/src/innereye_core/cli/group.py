@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import click
 
 from innereye_core import __version__
+from innereye_core.errors import MissingPluginError
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,6 @@ class LazyGroup(click.Group):
 
     def add(self, name: str, import_path: str, help: str) -> None:
         """Add a plugin's subcommand (:class:`innereye_core.contract.providers.Commands`)."""
-        from innereye_core.errors import MissingPluginError
-
         added = self._from_plugins if self._from_plugins is not None else {}
         if name in _COMMANDS or name in added:
             raise MissingPluginError(f"two plugins, or a plugin and core, offer the command {name!r} ({import_path})")
@@ -57,9 +56,14 @@ class LazyGroup(click.Group):
         if lazy is None:
             return None
         module, _, attribute = lazy.import_path.partition(":")
-        command = getattr(importlib.import_module(module), attribute)
+        try:
+            command = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise MissingPluginError(
+                f"command {cmd_name!r} cannot be imported from {lazy.import_path}: {error}; reinstall what it is from"
+            ) from error
         if not isinstance(command, click.Command):
-            raise click.ClickException(f"{lazy.import_path} of command {cmd_name!r} is no click command")
+            raise MissingPluginError(f"{lazy.import_path} of command {cmd_name!r} is no click command; mend the plugin")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

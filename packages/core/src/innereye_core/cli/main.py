@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
 import click
 
 from innereye_core.errors import InnerEyeError
-
-_log = logging.getLogger("innereye_core")
 
 INTERRUPTED = 130
 """What shells expect of a process that Ctrl-C ended."""
@@ -28,28 +28,28 @@ def run(command: click.Command, arguments: Sequence[str], program: str) -> int:
     """Run a click command and return its exit code; errors are printed."""
     debug = "--debug" in arguments
     _set_up_logging(debug=debug, verbose="--verbose" in arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks "→" is no reason to fail after the work
     try:
         result = command.main(args=list(arguments), prog_name=program, standalone_mode=False)
-    except click.exceptions.Exit as exit:
-        return exit.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
     except click.UsageError as error:
         hint = f" (see '{error.ctx.command_path} --help')" if error.ctx is not None else ""
         return _fail(error.format_message() + hint, 2)
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted", INTERRUPTED)
-    except InnerEyeError as error:
-        if debug:
-            raise
-        return _fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
     except Exception as error:
         if debug:
-            raise
-        return _fail(f"unexpected {type(error).__name__}: {error}; run again with --debug to see where", 1)
+            traceback.print_exc()
+        # click takes the end of any file for Ctrl-D, the end of what the user types.
+        actual = error.__cause__ if isinstance(error, click.Abort) else error
+        if isinstance(actual, InnerEyeError):
+            return _fail(str(actual), actual.exit_code)
+        if isinstance(actual, KeyboardInterrupt):
+            return _fail("interrupted", INTERRUPTED)
+        return _fail(f"unexpected {type(actual).__name__}: {actual}; run again with --debug to see where", 1)
     return result if isinstance(result, int) else 0
 
 

@@ -16,7 +16,7 @@ from innereye_core.progress import Silent
 
 def print_json(document: Any) -> None:
     """Print the one JSON document of a command."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    click.echo(json.dumps(document, indent=2, allow_nan=False))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -109,7 +109,7 @@ def _logical_lines(entries: Iterable[Entry]) -> Iterator[Entry]:
             start = started or Entry("", entry.place)
             joined = Entry(start.text + line, start.place)
             if line.endswith("\\"):
-                started = Entry(joined.text[:-1] + " ", joined.place)
+                started = Entry(joined.text[:-1], joined.place)
                 continue
             started = None
             text = _COMMENT.sub("", joined.text).strip()
