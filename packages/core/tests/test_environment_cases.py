@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from ruamel.yaml import YAML
-
 from innereye_core.builtin.environments import CondaMerge
 from innereye_core.contract.providers import EnvironmentMerger
 from innereye_core.errors import InputError
 from innereye_core.model import EnvironmentFile, MergedEnvironment
+from ruamel.yaml import YAML
 
 Merge: TypeAlias = Callable[..., MergedEnvironment]
 
@@ -135,7 +134,9 @@ def test_case_10_capital_letters_make_no_difference(merge: Merge) -> None:
 
 
 def test_case_11_different_builds_are_refused(merge: Merge) -> None:
-    with pytest.raises(InputError, match=r"^a\.yml:2: numpy=1.21=py38_0 contradicts numpy=1.21=py39_0 \(b\.yml:2\); they"):
+    with pytest.raises(
+        InputError, match=r"^a\.yml:2: numpy=1.21=py38_0 contradicts numpy=1.21=py39_0 \(b\.yml:2\); they"
+    ):
         merge(conda("numpy=1.21=py38_0"), conda("numpy=1.21=py39_0"))
 
 
@@ -270,7 +271,9 @@ def test_conda_and_pip_that_contradict_each_other_are_a_warning(merge: Merge) ->
 
 # --- the original's results -------------------------------------------------------------------------------------------
 
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden data of the original are not beside the checkout")
+needs_golden = pytest.mark.skipif(
+    not GOLDEN.is_dir(), reason="the golden data of the original are not beside the checkout"
+)
 
 
 def merge_golden(case: str) -> MergedEnvironment:

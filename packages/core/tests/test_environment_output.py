@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 import yaml as yaml_1_1
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
-
 from innereye_core.builtin.environments import CondaMerge
 from innereye_core.environments.writing import environment_text
 from innereye_core.errors import InputError
 from innereye_core.model import EnvironmentFile, MergedEnvironment
+from ruamel.yaml import YAML
 
 
 def merge(folder: Path, *texts: str, **options: Any) -> MergedEnvironment:
@@ -35,9 +34,57 @@ def read_by_both(text: str) -> Any:
     return content
 
 
-AWKWARD = ["010", "0o17", "0x1F", "yes", "No", "on", "y", "~", "null", "Null", "1_000", "1e3", "1.10", ".inf", "12:30:45"]
-AWKWARD += ["2020-01-01", "=", "<<", "", " x ", "a: b", "a #b", "- x", "'", '"', "it's", "#", "&a", "*a", "!x", "%x", "@x"]
-AWKWARD += ["a:", "x\ty", "two\nlines", "ü→😀", "\x07\x85\u2028", "x" * 300 + " y", "\\", "[", "{a}", "|", ">", "?", "true"]
+AWKWARD = [
+    "010",
+    "0o17",
+    "0x1F",
+    "yes",
+    "No",
+    "on",
+    "y",
+    "~",
+    "null",
+    "Null",
+    "1_000",
+    "1e3",
+    "1.10",
+    ".inf",
+    "12:30:45",
+]
+AWKWARD += [
+    "2020-01-01",
+    "=",
+    "<<",
+    "",
+    " x ",
+    "a: b",
+    "a #b",
+    "- x",
+    "'",
+    '"',
+    "it's",
+    "#",
+    "&a",
+    "*a",
+    "!x",
+    "%x",
+    "@x",
+]
+AWKWARD += [
+    "a:",
+    "x\ty",
+    "two\nlines",
+    "ü→😀",
+    "\x07\x85\u2028",
+    "x" * 300 + " y",
+    "\\",
+    "[",
+    "{a}",
+    "|",
+    ">",
+    "?",
+    "true",
+]
 
 
 @pytest.mark.parametrize("text", AWKWARD)
@@ -50,6 +97,7 @@ def test_every_string_is_read_as_it_was_written(text: str) -> None:
     assert content["variables"] == {"NAME": text}
 
 
+@settings(derandomize=True, database=None, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30))
 def test_any_string_is_read_as_it_was_written(text: str) -> None:
     content = read_by_both(environment_text(["a.yml"], None, [text], [], [], {"NAME": text}))
@@ -82,7 +130,7 @@ def test_equal_input_gives_equal_bytes_in_every_process(tmp_path: Path) -> None:
         for seed in ("1", "2")
     }
     assert len(texts) == 1
-    assert "x[o,p,q,r]>=1,!=1.5,<3" not in texts.pop().replace("!=1.5,>=1", ">=1,!=1.5") or texts == set()
+    assert "x[o,p,q,r]!=1.5,>=1,<3" in texts.pop()
 
 
 def test_the_first_line_says_what_was_merged_without_folders(tmp_path: Path) -> None:
@@ -123,7 +171,9 @@ def test_specs_that_are_not_understood_are_kept_with_a_warning(tmp_path: Path) -
 
 
 def test_specs_of_different_channels_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="conda-forge::numpy contradicts pytorch::numpy .* they name different channels"):
+    with pytest.raises(
+        InputError, match=r"conda-forge::numpy contradicts pytorch::numpy .* they name different channels"
+    ):
         merge(tmp_path, "dependencies: ['conda-forge::numpy']", "dependencies: ['pytorch::numpy']")
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from ruamel.yaml import YAML
-
 from innereye_core.builtin.environments import CondaMerge
 from innereye_core.environments.pip_versions import is_unsatisfiable, no_boundary_satisfies
 from innereye_core.errors import InputError
 from innereye_core.model import EnvironmentFile, MergedEnvironment
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from ruamel.yaml import YAML
 
 MergePip: TypeAlias = Callable[..., MergedEnvironment]
 
@@ -122,7 +121,12 @@ def test_options_with_web_addresses_are_kept(merge_pip: MergePip) -> None:
 
 
 def test_the_same_option_in_another_spelling_is_one(merge_pip: MergePip) -> None:
-    spellings = ["-i https://a.example", "-ihttps://a.example", "--index-url=https://a.example", "--index-url https://a.example"]
+    spellings = [
+        "-i https://a.example",
+        "-ihttps://a.example",
+        "--index-url=https://a.example",
+        "--index-url https://a.example",
+    ]
     merged = merge_pip(*([spelling] for spelling in spellings))
     assert lines(merged) == ["-i https://a.example"]
     assert merged.warnings == ()
@@ -153,7 +157,10 @@ def test_paths_into_the_extra_code_are_written_as_they_are_in_the_package(merge_
     code = tmp_path / "project" / "YourCode"
     (code / "tool").mkdir(parents=True)
     merged = merge_pip(["-e project/YourCode[train]", "./project/YourCode/tool"], extra_code=code)
-    assert lines(merged) == ["-e ./YourCode[train]".replace("./YourCode[train]", "'./YourCode[train]'"), "./YourCode/tool"]
+    assert lines(merged) == [
+        "-e ./YourCode[train]".replace("./YourCode[train]", "'./YourCode[train]'"),
+        "./YourCode/tool",
+    ]
     (warning,) = merged.warnings
     assert warning.startswith("a.yml:3: installing -e project/YourCode[train] writes files beside the packaged code")
 
@@ -173,7 +180,21 @@ def test_a_link_out_of_the_extra_code_is_refused(merge_pip: MergePip, tmp_path: 
 
 @pytest.mark.parametrize(
     "line",
-    ["-e .", "-e ../x", "-e ~/x", "-e /x", "-e file:x", ".", "./x", "../x.whl", "/x", "x/y", "x.whl", "x-1.0.tar.gz", "file:x"],
+    [
+        "-e .",
+        "-e ../x",
+        "-e ~/x",
+        "-e /x",
+        "-e file:x",
+        ".",
+        "./x",
+        "../x.whl",
+        "/x",
+        "x/y",
+        "x.whl",
+        "x-1.0.tar.gz",
+        "file:x",
+    ],
 )
 def test_paths_that_do_not_travel_are_refused(merge_pip: MergePip, tmp_path: Path, line: str) -> None:
     (tmp_path / "YourCode").mkdir()
@@ -360,8 +381,9 @@ def test_which_specifiers_cannot_be_satisfied(
 @pytest.mark.skipif(not hasattr(SpecifierSet, "is_unsatisfiable"), reason="this version of packaging has no own answer")
 def test_probing_boundaries_agrees_with_packaging() -> None:
     chance = random.Random(20240229)
-    numbers = "0 1 1.0 1.0.0 1.1 1.2 1.2.0 1.2.1 1.10 2 1.2a1 1.2rc1 1.2.post1 1.2.dev3 1.2a1.post1 1.2.post1.dev2 1!1.0".split()
-    answers = []
+    numbers = ["0", "1", "1.0", "1.0.0", "1.1", "1.2", "1.2.0", "1.2.1", "1.10", "2", "1!1.0"]
+    numbers += ["1.2a1", "1.2rc1", "1.2.post1", "1.2.dev3", "1.2a1.post1", "1.2.post1.dev2"]
+    answers: list[tuple[SpecifierSet, bool, bool]] = []
     while len(answers) < 400:
         conditions = []
         for _ in range(chance.randint(1, 5)):

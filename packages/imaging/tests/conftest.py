@@ -10,9 +10,15 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from innereye_core.config import InferenceConfig, InputConfig, ModelConfig, NetworkConfig, PostprocessingConfig, Structure
+from innereye_core.config import (
+    InferenceConfig,
+    InputConfig,
+    ModelConfig,
+    NetworkConfig,
+    PostprocessingConfig,
+    Structure,
+)
 from innereye_core.model import ModelFiles, NetworkGeometry
-
 from innereye_imaging.itk_formats import MetaImage, Nrrd
 from innereye_imaging.nifti import Nifti
 

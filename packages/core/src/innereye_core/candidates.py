@@ -79,11 +79,13 @@ def _only(candidates: list[Candidate]) -> Candidate:
     ordered = sorted(candidates, key=lambda candidate: (_repeats(candidate), candidate.checkpoint.name))
     first = ordered[0]
     rivals = [candidate for candidate in ordered[1:] if not _repeats(candidate)]
-    if rivals and sha256_of_file(first.checkpoint) != sha256_of_file(rivals[0].checkpoint):
-        raise InputError(
-            f"{first.checkpoint.parent}: {first.checkpoint.name} and {rivals[0].checkpoint.name} both are epoch "
-            f"{first.epoch}, and differ; move one of them away"
-        )
+    digest = sha256_of_file(first.checkpoint) if rivals else None
+    for rival in rivals:
+        if sha256_of_file(rival.checkpoint) != digest:
+            raise InputError(
+                f"{first.checkpoint.parent}: {first.checkpoint.name} and {rival.checkpoint.name} both are epoch "
+                f"{first.epoch}, and differ; move one of them away"
+            )
     return first
 
 

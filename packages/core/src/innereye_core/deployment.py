@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innereye_core.candidates import has_candidates
-from innereye_core.errors import InputError, MissingPluginError
+from innereye_core.errors import InnerEyeError, InputError, MissingPluginError
 from innereye_core.host import Host, installed_host
 from innereye_core.model import (
     FINAL_ENSEMBLE_MODEL,
@@ -180,7 +180,11 @@ def register(
     registry = default_registry(host, options.registry, run)
     model = registry.register(opened, _registration(opened, options, run))
     if run is not None:
-        _source_of(run, host).add_tags(run, {"model_id": model.id})
+        try:
+            _source_of(run, host).add_tags(run, {"model_id": model.id})
+        except InnerEyeError as error:  # the version is there, and its number must reach the user
+            _log.warning("%s is registered, but its run does not get the tag model_id: %s", model.id, error)
+            host.failed_observers.append(f"tag of run {run.id}")
     host.after_registration(model, opened)
     return model
 

@@ -58,7 +58,7 @@ class Host:
         self._manager, self.plugins = load_plugins(modules)
         self._collections: dict[str, dict[str, Any]] = {}
         self.failed_observers: list[str] = []
-        """Plugins and hooks that failed after something was published."""
+        """What failed after something was published: plugins and hooks, tags of runs."""
 
     # --- named providers, in the order of plugin names, core's own last ---
 

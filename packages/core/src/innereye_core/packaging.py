@@ -244,7 +244,10 @@ def _planned_files(
 
 def _add_files(extra: Sequence[PlannedFile], folder: Path) -> None:
     for file in extra:
-        target = folder / relative_posix_path(file.path)
+        try:
+            target = folder / relative_posix_path(file.path)
+        except ValueError as error:
+            raise UsageError(f"a plugin adds {file.path!r} to the package: {error}; mend the plugin") from None
         if target.exists() or file.path == MANIFEST_FILE:
             raise UsageError(f"a plugin adds {file.path!r} to the package, which is there already; mend the plugin")
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -42,8 +42,18 @@ class Nifti:
         """
         from nibabel.filebasedimages import ImageFileError
         from nibabel.spatialimages import HeaderDataError
+        from nibabel.wrapstruct import WrapStructError
 
-        library_errors = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, MemoryError, zlib.error)
+        library_errors = (
+            ImageFileError,
+            HeaderDataError,
+            WrapStructError,
+            OSError,
+            EOFError,
+            ValueError,
+            MemoryError,
+            zlib.error,
+        )
         try:
             with path.open("rb") as file:
                 if not _is_gzip(path):
@@ -108,7 +118,5 @@ def _read(stream: Any, path: Path) -> Image:
     codes = [axis_codes(form) for form in forms]
     if len(set(codes)) > 1:
         raise InputError(f"{path}: its sform says {codes[0]}, its qform {codes[1]}; find out which is true, repair it")
-    if voxels.dtype.itemsize > 8:
-        voxels = voxels.astype(np.float64)
     native = voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
     return Image(native, np.asarray(image.affine, np.float64), orientation_known=bool(forms))

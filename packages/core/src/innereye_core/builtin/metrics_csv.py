@@ -71,6 +71,8 @@ def _read_rows(path: Path, structure_names: Sequence[str]) -> dict[str, dict[str
             if structure.lower() == BACKGROUND:
                 continue
             where = f"{path}:{rows.line_num}"
+            if not subject:
+                raise InputError(f"{where}: names no Patient; write the subject's id, as in dataset.csv")
             if structure not in structure_names:
                 raise InputError(
                     f"{where}: structure {structure!r} is none of the model's ({', '.join(structure_names)})"

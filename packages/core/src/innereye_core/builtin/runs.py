@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from innereye_core.candidates import CHECKPOINT_FOLDER
 from innereye_core.config_files import MODEL_FILE, read_json_object
 from innereye_core.errors import InputError, StorageError
 from innereye_core.model import Run
-from innereye_core.publishing import write_file_atomically
+from innereye_core.publishing import storage_errors, write_file_atomically
 
 _log = logging.getLogger(__name__)
 
@@ -31,24 +33,20 @@ class LocalRuns:
         return None
 
     def open(self, reference: str) -> Run | None:
-        """The run in the folder ``reference``; None where there is no such folder."""
-        folder = Path(reference)
-        if not folder.is_dir():
-            return None
-        folder = folder.resolve()
+        """The run in the folder ``reference``; None where there is no such folder, or nothing of a run in it."""
+        folder = Path(reference).resolve()
         parent = _parent_folder(folder)
+        if not folder.is_dir() or not (parent is not None or _looks_like_run(folder)):
+            return None
         return _described(folder, parent=None if parent is None else _described(parent))
 
     def children(self, run: Run) -> Sequence[Run]:
         """Sub-folders named by a number, in numeric order."""
-        folders = [folder for folder in run.folder.iterdir() if folder.is_dir() and _is_fold(folder.name)]
-        return [_described(folder, parent=run) for folder in sorted(folders, key=lambda folder: int(folder.name))]
+        return [_described(folder, parent=run) for folder in _fold_folders(run.folder)]
 
     def add_tags(self, run: Run, tags: Mapping[str, str]) -> Run:
         """Add or replace tags in run.json."""
-        from filelock import FileLock
-
-        with FileLock(run.folder / f".{RUN_FILE}.lock"):
+        with _locked(run.folder):
             document = _read(run.folder / RUN_FILE) or _document(run)
             document["tags"] = {**document["tags"], **tags}
             _write(run.folder, document)
@@ -57,6 +55,17 @@ class LocalRuns:
 
 def _is_fold(name: str) -> bool:
     return name.isascii() and name.isdigit() and (name == "0" or not name.startswith("0"))
+
+
+def _fold_folders(folder: Path) -> list[Path]:
+    folds = [path for path in folder.iterdir() if path.is_dir() and _is_fold(path.name)]
+    return sorted(folds, key=lambda path: int(path.name))
+
+
+def _looks_like_run(folder: Path) -> bool:
+    """Whether it is right to make a run.json there."""
+    named = any((folder / name).exists() for name in (RUN_FILE, MODEL_FILE, CHECKPOINT_FOLDER))
+    return named or bool(_fold_folders(folder))
 
 
 def _parent_folder(folder: Path) -> Path | None:
@@ -80,7 +89,9 @@ def _described(folder: Path, parent: Run | None = None) -> Run:
         )
         document = _document(made)
         try:
-            _write(folder, document)
+            with _locked(folder):
+                document = _read(folder / RUN_FILE) or document  # another process may have just made it
+                _write(folder, document)
         except StorageError as error:
             _log.warning("the run keeps no record of itself: %s", error)
     return Run(
@@ -124,6 +135,15 @@ def _read(path: Path) -> dict[str, Any] | None:
     if document["parent"] is not None and not isinstance(document["parent"], str):
         raise InputError(f"{path}: parent: must be the id of a run or null, not {document['parent']!r}")
     return document
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run's run.json."""
+    from filelock import FileLock
+
+    with storage_errors(str(folder / RUN_FILE)), FileLock(folder / f".{RUN_FILE}.lock"):
+        yield
 
 
 def _write(folder: Path, document: dict[str, Any]) -> None:

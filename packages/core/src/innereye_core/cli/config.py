@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from innereye_core.cli.options import verbosity_options
 from innereye_core.cli.output import print_json
+from innereye_core.cli.verbosity import verbosity_options
 
 
 @click.group(epilog="Example: innereye config check runs/prostate/model.yaml")
+@verbosity_options
 def config() -> None:
     """Check a model config, or print its JSON Schema."""
 

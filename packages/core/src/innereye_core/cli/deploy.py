@@ -14,11 +14,11 @@ from innereye_core.cli.options import (
     take_packaging,
     take_registration,
     take_selection,
-    verbosity_options,
 )
 from innereye_core.cli.output import print_json, progress
 from innereye_core.cli.register import registration_document
 from innereye_core.cli.select import print_selection
+from innereye_core.cli.verbosity import verbosity_options
 from innereye_core.deployment import Deployment
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from innereye_core.cli.options import verbosity_options
+from innereye_core.cli.verbosity import verbosity_options
 
 
 @click.group(epilog="Example: innereye env merge base.yml mine.yml --output environment.yml")
+@verbosity_options
 def env() -> None:
     """Merge Conda environment files."""
 

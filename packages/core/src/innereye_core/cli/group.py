@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import click
 
 from innereye_core import __version__
+from innereye_core.cli.verbosity import verbosity_options
 from innereye_core.errors import MissingPluginError
 
 
@@ -42,8 +43,12 @@ class LazyGroup(click.Group):
     def add(self, name: str, import_path: str, help: str) -> None:
         """Add a plugin's subcommand (:class:`innereye_core.contract.providers.Commands`)."""
         added = self._from_plugins if self._from_plugins is not None else {}
-        if name in _COMMANDS or name in added:
-            raise MissingPluginError(f"two plugins, or a plugin and core, offer the command {name!r} ({import_path})")
+        other = _COMMANDS.get(name) or added.get(name)
+        if other is not None:
+            raise MissingPluginError(
+                f"command {name!r} is offered by {other.import_path} and {import_path}; "
+                "block one of their plugins with INNEREYE_DISABLED_PLUGINS"
+            )
         added[name] = LazyCommand(import_path, help)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -87,5 +92,6 @@ class LazyGroup(click.Group):
     epilog="Example: innereye deploy runs/prostate && innereye score Prostate:latest ct.nii.gz",
 )
 @click.version_option(__version__, prog_name="innereye")
+@verbosity_options
 def innereye() -> None:
     """Take a trained segmentation model from its training run to patients' images."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from innereye_core.cli.verbosity import set_up_logging
 from innereye_core.errors import InnerEyeError
 
 INTERRUPTED = 130
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(command: click.Command, arguments: Sequence[str], program: str) -> int:
     """Run a click command and return its exit code; errors are printed."""
     debug = "--debug" in arguments
-    _set_up_logging(debug=debug, verbose="--verbose" in arguments)
+    set_up_logging(debug=debug, verbose="--verbose" in arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks "→" is no reason to fail after the work
     try:
@@ -40,11 +40,11 @@ def run(command: click.Command, arguments: Sequence[str], program: str) -> int:
         return _fail(error.format_message() + hint, 2)
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if debug:
             traceback.print_exc()
         # click takes the end of any file for Ctrl-D, the end of what the user types.
-        actual = error.__cause__ if isinstance(error, click.Abort) else error
+        actual = error.__cause__ or KeyboardInterrupt() if isinstance(error, click.Abort) else error
         if isinstance(actual, InnerEyeError):
             return _fail(str(actual), actual.exit_code)
         if isinstance(actual, KeyboardInterrupt):
@@ -56,22 +56,3 @@ def run(command: click.Command, arguments: Sequence[str], program: str) -> int:
 def _fail(message: str, exit_code: int) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return exit_code
-
-
-def _set_up_logging(debug: bool, verbose: bool) -> None:
-    level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
-    logging.captureWarnings(True)
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Lines())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    for name in ("innereye_core", "innereye_imaging", "innereye_segmentation", "innereye_demo"):
-        logging.getLogger(name).setLevel(level)
-    # Warnings of libraries are for developers; a person who scores a patient can do nothing about them.
-    logging.getLogger("py.warnings").setLevel(logging.WARNING if debug else logging.ERROR)
-
-
-class _Lines(logging.Formatter):
-    """One line per record: ``warning: what``."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}"

@@ -12,13 +12,14 @@ from innereye_core.cli.options import (
     output_folder_option,
     pairs_argument,
     registry_option,
-    verbosity_options,
 )
 from innereye_core.cli.output import print_json, print_table
+from innereye_core.cli.verbosity import verbosity_options
 from innereye_core.model import RegisteredModel
 
 
 @click.group(epilog="Example: innereye models show Prostate:latest")
+@verbosity_options
 def models() -> None:
     """List, show, download, tag, verify and delete registered models."""
 

@@ -40,15 +40,6 @@ def _apply(function: F, *decorators: Callable[[F], F]) -> F:
     return function
 
 
-def verbosity_options(function: F) -> F:
-    """--verbose and --debug, which the main function looks at before anything else."""
-    return _apply(
-        function,
-        click.option("--verbose", is_flag=True, expose_value=False, help="Say what is done."),
-        click.option("--debug", is_flag=True, expose_value=False, help="Say everything, with tracebacks."),
-    )
-
-
 def json_option(function: F) -> F:
     """--json."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(function)

@@ -12,9 +12,9 @@ from innereye_core.cli.options import (
     selection_options,
     take_packaging,
     take_selection,
-    verbosity_options,
 )
 from innereye_core.cli.output import print_json, progress
+from innereye_core.cli.verbosity import verbosity_options
 
 
 @click.command(epilog="Example: innereye package runs/prostate --environment extra.yml --output packages")

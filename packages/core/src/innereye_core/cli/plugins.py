@@ -6,8 +6,9 @@ import dataclasses
 
 import click
 
-from innereye_core.cli.options import json_option, verbosity_options
+from innereye_core.cli.options import json_option
 from innereye_core.cli.output import print_json, print_table
+from innereye_core.cli.verbosity import verbosity_options
 
 
 @click.command(epilog="Example: INNEREYE_DISABLED_PLUGINS=demo innereye plugins")

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from innereye_core.cli.options import json_option, registration_options, take_registration, verbosity_options
+from innereye_core.cli.options import json_option, registration_options, take_registration
 from innereye_core.cli.output import print_json
+from innereye_core.cli.verbosity import verbosity_options
 from innereye_core.model import RegisteredModel
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from innereye_core.cli.options import json_option, registry_option, verbosity_options
+from innereye_core.cli.options import json_option, registry_option
 from innereye_core.cli.output import print_json, print_table, progress
+from innereye_core.cli.verbosity import verbosity_options
 from innereye_core.config import as_plain
 from innereye_core.errors import InputError, MissingPluginError, UsageError
 from innereye_core.host import Host

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from innereye_core.cli.options import json_option, selection_options, take_selection, verbosity_options
+from innereye_core.cli.options import json_option, selection_options, take_selection
 from innereye_core.cli.output import print_json, print_table, progress
+from innereye_core.cli.verbosity import verbosity_options
 from innereye_core.model import Selection
 
 

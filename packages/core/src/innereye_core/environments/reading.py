@@ -12,7 +12,15 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from innereye_core.environments.credentials import has_credentials
-from innereye_core.environments.located import CREDENTIAL_REMEDY, Entry, Place, one_line, read_text, refuse_credentials, shown
+from innereye_core.environments.located import (
+    CREDENTIAL_REMEDY,
+    Entry,
+    Place,
+    one_line,
+    read_text,
+    refuse_credentials,
+    shown,
+)
 from innereye_core.errors import InputError
 from innereye_core.model import EnvironmentFile
 
@@ -72,7 +80,7 @@ def _compose(text: str, label: str) -> Node | None:
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise InputError(f"{label}:{line}: holds a control character; save the file as plain UTF-8 text") from None
-    except YAMLError as error:
+    except (YAMLError, AssertionError) as error:  # ruamel asserts that %YAML names a version that it knows
         raise InputError(f"{label}: is not valid YAML ({shown(str(error))}); correct it") from None
     except RecursionError:
         raise InputError(f"{label}: is nested too deeply for an environment; flatten it") from None

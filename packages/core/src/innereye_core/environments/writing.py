@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 
 from ruamel.yaml import YAML
-from ruamel.yaml.scalarstring import SingleQuotedScalarString
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString, SingleQuotedScalarString
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.+=<>!~,|*/:-]*(?<!:)")
 """Strings that need no quotes in YAML 1.1 and 1.2, but for the words below."""
@@ -45,7 +45,7 @@ def environment_text(
     if dependencies or not (content or variables):
         content["dependencies"] = dependencies
     if variables:
-        content["variables"] = {_scalar(key): SingleQuotedScalarString(value) for key, value in variables.items()}
+        content["variables"] = {_scalar(key): _quoted(value) for key, value in variables.items()}
     yaml = YAML()
     yaml.width = sys.maxsize
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -56,6 +56,10 @@ def environment_text(
 
 
 def _scalar(text: str) -> str:
-    is_plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
-    quoted: str = SingleQuotedScalarString(text)
-    return text if is_plain else quoted
+    return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    # Between single quotes, line breaks of any alphabet would be folded; double quotes escape them.
+    quoted: str = SingleQuotedScalarString(text) if text.isprintable() else DoubleQuotedScalarString(text)
+    return quoted
