@@ -53,7 +53,7 @@ WITHOUT = [
 def test_credentials_are_found_and_hidden(text: str) -> None:
     assert has_credentials(text)
     assert SECRET not in redacted(text)
-    assert redacted(redacted(text)) == redacted(text).replace("a ***", "a ***")
+    assert redacted(redacted(text)) == redacted(text)
 
 
 @pytest.mark.parametrize("text", WITHOUT)

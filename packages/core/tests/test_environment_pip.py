@@ -158,7 +158,7 @@ def test_paths_into_the_extra_code_are_written_as_they_are_in_the_package(merge_
     (code / "tool").mkdir(parents=True)
     merged = merge_pip(["-e project/YourCode[train]", "./project/YourCode/tool"], extra_code=code)
     assert lines(merged) == [
-        "-e ./YourCode[train]".replace("./YourCode[train]", "'./YourCode[train]'"),
+        "-e ./YourCode[train]",
         "./YourCode/tool",
     ]
     (warning,) = merged.warnings
@@ -167,8 +167,10 @@ def test_paths_into_the_extra_code_are_written_as_they_are_in_the_package(merge_
 
 def test_a_path_that_is_right_already_stays_as_it_was_written(merge_pip: MergePip, tmp_path: Path) -> None:
     (tmp_path / "YourCode" / "tool").mkdir(parents=True)
-    merged = merge_pip(["--editable YourCode", "YourCode/tool"], extra_code=tmp_path / "YourCode")
-    assert lines(merged) == ["-e YourCode", "YourCode/tool"]
+    (tmp_path / "YourCode" / "my tool").mkdir()
+    given = ["--editable YourCode", "YourCode/tool", "-e 'YourCode/my tool'"]
+    merged = merge_pip(given, extra_code=tmp_path / "YourCode")
+    assert lines(merged) == ["-e 'YourCode/my tool'", "-e YourCode", "YourCode/tool"]
 
 
 def test_a_link_out_of_the_extra_code_is_refused(merge_pip: MergePip, tmp_path: Path) -> None:

@@ -231,6 +231,18 @@ def test_the_lock_of_a_process_that_was_killed_before_it_made_its_folder_goes_af
         assert fresh.exists()
 
 
+def test_a_link_that_looks_like_a_leftover_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir(mode=0o755)
+    (tmp_path / "precious" / "file").touch()
+    (tmp_path / ".innereye-staging-cccc").symlink_to("precious")
+
+    with staged_folder(tmp_path / "final_model"):
+        pass
+
+    assert (tmp_path / "precious" / "file").exists()
+    assert (tmp_path / "precious").stat().st_mode & 0o777 == 0o755
+
+
 def test_folders_that_may_not_be_written_to_are_removed_too(public_folder: Path) -> None:
     """Copies of installed packages can be like that."""
 

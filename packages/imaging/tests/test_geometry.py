@@ -11,10 +11,8 @@ from innereye_core.errors import InputError
 from innereye_imaging.geometry import Grid, Image, check_affine, reorient, resample, resampled_grid, restore_axes
 
 ALL_ORIENTATIONS = [
-    "".join(code)
-    for axes in permutations((("L", "R"), ("P", "A"), ("I", "S")))
-    for code in product(*axes)
-]  # fmt: skip
+    "".join(code) for axes in permutations((("L", "R"), ("P", "A"), ("I", "S"))) for code in product(*axes)
+]
 
 
 def an_image(codes: str = "RAS") -> Image:

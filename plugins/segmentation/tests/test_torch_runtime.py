@@ -225,7 +225,7 @@ def test_another_number_of_image_channels_is_refused(
 
 def test_weights_of_another_network_are_refused(tmp_path: Path, tiny_config: MakeConfig) -> None:
     with pytest.raises(
-        InputError, match="does not fit the network; keys 44 missing: .*; 2 unexpected: weight, bias; check"
+        InputError, match="does not fit the network; keys 46 missing: .*; 2 unexpected: weight, bias; check"
     ):
         load_network(tiny_config(), save(tmp_path / "1_checkpoint.pth.tar", nn.Linear(1, 1)), None, "cpu")
 

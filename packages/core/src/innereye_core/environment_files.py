@@ -37,20 +37,23 @@ def gather_environment_files(
         from_command_line: in the order given.
         folder: where the files with the toolbox's requirements are written.
 
+    Labels hold no folder of this machine, because warnings about the files travel in the manifest.
+
     Raises:
         InputError: a file of the command line is not there.
     """
     files = [*_toolbox_requirements(toolbox, folder), *from_plugins]
     for home in (run.folder, run.inherits_from):
         if home is not None and (home / ENVIRONMENT_FILE).is_file():
-            files.append(EnvironmentFile(home / ENVIRONMENT_FILE, RUN))
+            files.append(EnvironmentFile(home / ENVIRONMENT_FILE, RUN, f"{home.name}/{ENVIRONMENT_FILE}"))
             break
     if extra_code is not None and (extra_code / ENVIRONMENT_FILE).is_file():
-        files.append(EnvironmentFile(extra_code / ENVIRONMENT_FILE, EXTRA_CODE))
+        label = f"{extra_code.name}/{ENVIRONMENT_FILE}"
+        files.append(EnvironmentFile(extra_code / ENVIRONMENT_FILE, EXTRA_CODE, label))
     for path in from_command_line:
         if not path.is_file():
             raise InputError(f"{path}: no such environment file")
-        files.append(EnvironmentFile(path, COMMAND_LINE))
+        files.append(EnvironmentFile(path, COMMAND_LINE, path.name if path.is_absolute() else str(path)))
     return tuple(sorted(files, key=lambda file: file.priority))
 
 

@@ -40,16 +40,16 @@ def carried_source(
         return None
     spec = importlib.util.find_spec(name)
     locations = list(spec.submodule_search_locations or ()) if spec is not None else []
-    if not owners or len(locations) != 1:
+    if not owners:
         raise InputError(
-            f"network.factory: {factory!r}: {name!r} is part of no installed distribution; "
-            "name its folder as extra_code_directory"
+            f"network.factory: {factory!r}: {name!r} is in no installed distribution (editable ones do not count); "
+            "install it, or name its folder as extra_code_directory"
         )
-    folder = Path(locations[0])
-    if any(path.suffix in _COMPILED for path, _ in source_files(folder)):
+    folder = Path(locations[0]) if len(locations) == 1 else None
+    if folder is None or any(path.suffix in _COMPILED for path, _ in source_files(folder)):
         raise InputError(
-            f"network.factory: {factory!r}: distribution {owners[0]!r} has compiled code, which cannot be copied; "
-            "list it in the run's environment.yml"
+            f"network.factory: {factory!r}: distribution {owners[0]!r} is no single folder of Python files, so it "
+            "cannot be copied; list it in the run's environment.yml"
         )
     version = importlib.metadata.version(owners[0])
     return ToolboxSource("Plugins", name, folder, owners[0], version)

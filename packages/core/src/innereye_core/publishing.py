@@ -163,7 +163,7 @@ def _remove_leftovers(parent: Path) -> None:
     for path in leftovers:
         if path.suffix == _LOCK_SUFFIX:
             _remove_orphaned_lock(path)
-        elif path.is_dir():
+        elif path.is_dir() and not path.is_symlink():
             with _lock_if_free(_lock_of(path)) as lock:
                 if lock is not None:
                     _log.info("removing %s, left behind by a process that was interrupted", path)

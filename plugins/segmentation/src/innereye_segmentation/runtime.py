@@ -81,7 +81,7 @@ def load_network(config: ModelConfig, checkpoint: Path, extra_code: Path | None,
     """Build the network of a config and load a checkpoint into it.
 
     The network is run on a random patch before it is used, so that what does not fit is found here. The patch has the
-    crop size, or the smallest size that the network says it takes where the config has its output size already.
+    crop size, or less where the config has the output size already and the network says which sizes it takes.
 
     Args:
         config: names the network; ``network.*_zyx`` override what the network says itself.
@@ -111,7 +111,7 @@ def load_network(config: ModelConfig, checkpoint: Path, extra_code: Path | None,
 
     probe_zyx = crop_zyx
     if config.network.output_size_zyx and own_multiple_zyx and own_minimum_zyx:
-        probe_zyx = _smallest(own_multiple_zyx, own_minimum_zyx)
+        probe_zyx = _small_patch(own_multiple_zyx, own_minimum_zyx, crop_zyx)
     generator = torch.Generator().manual_seed(0)
     probe = torch.randn(1, len(config.image_channels), *probe_zyx, generator=generator).to(device)
     with torch.inference_mode(), _full_precision(device):
@@ -151,9 +151,12 @@ def _check_crop_size(crop_zyx: SizeZYX, multiple_zyx: SizeZYX, minimum_zyx: Size
         raise InputError(f"{where}: must be at least {list(minimum_zyx)} (z, y, x), the network's minimum")
 
 
-def _smallest(multiple_zyx: SizeZYX, minimum_zyx: SizeZYX) -> SizeZYX:
-    """The smallest multiple that is not below the minimum."""
-    z, y, x = (-(-minimum // multiple) * multiple for multiple, minimum in zip(multiple_zyx, minimum_zyx, strict=True))
+def _small_patch(multiple_zyx: SizeZYX, minimum_zyx: SizeZYX, crop_zyx: SizeZYX) -> SizeZYX:
+    """About three times the smallest patch that the network takes, so that not all of it is border; at most a crop."""
+    z, y, x = (
+        min(3 * (-(-minimum // multiple) * multiple), crop)
+        for multiple, minimum, crop in zip(multiple_zyx, minimum_zyx, crop_zyx, strict=True)
+    )
     return z, y, x
 
 

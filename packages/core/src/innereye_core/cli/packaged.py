@@ -10,7 +10,7 @@ import click
 
 import innereye_core
 from innereye_core.cli.main import run
-from innereye_core.cli.score import score_and_print, scoring_options
+from innereye_core.cli.score import innereye_result_folder, score_and_print, scoring_options
 from innereye_core.errors import IntegrityError
 from innereye_core.host import Host
 from innereye_core.manifest import open_package
@@ -41,6 +41,5 @@ def _score(folder: Path, images: tuple[str, ...], options: dict[str, Any]) -> No
             "run the score.py that lies in the model folder"
         )
     plugins = [PluginModule(plugin.name, plugin.module) for plugin in package.manifest.plugins]
-    inside_registry = (folder.parent.parent / "model.json").is_file()
-    result_folder = Path() if inside_registry else folder
-    score_and_print(str(folder), images, result_folder, not inside_registry, None, Host(plugins), options)
+    result_folder, overwrite = innereye_result_folder(folder)
+    score_and_print(str(folder), images, result_folder, overwrite, None, Host(plugins), options)

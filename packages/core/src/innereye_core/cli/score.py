@@ -83,13 +83,21 @@ def score(arguments: tuple[str, ...], model_folder: Path | None, registry: str |
     host = installed_host()
     host.scorer()  # what is missing altogether is said before anything else is looked at
     if model_folder is not None:
-        model, images, result_folder = str(model_folder), arguments, model_folder
+        result_folder, overwrite = innereye_result_folder(model_folder)
+        score_and_print(str(model_folder), arguments, result_folder, overwrite, registry, host, options)
     elif arguments:
-        model, images, result_folder = arguments[0], arguments[1:], Path()
+        score_and_print(arguments[0], arguments[1:], Path(), False, registry, host, options)
     else:
         raise UsageError("name a MODEL: a package folder, or a model id such as Prostate:892")
-    # Results in a model folder are overwritten, as InnerEye did; elsewhere only if asked for.
-    score_and_print(model, images, result_folder, model_folder is not None, registry, host, options)
+
+
+def innereye_result_folder(model_folder: Path) -> tuple[Path, bool]:
+    """Where InnerEye wrote results, and whether over older ones: into the model folder, always.
+
+    Inside a registry, nothing may be written: there it is the current folder, without overwriting.
+    """
+    inside_registry = (model_folder.resolve().parent.parent / "model.json").is_file()
+    return (Path(), False) if inside_registry else (model_folder, True)
 
 
 def score_and_print(
@@ -118,6 +126,9 @@ def score_and_print(
         raise MissingPluginError("DICOM input needs a plugin: pip install innereye-dicom")
     if options["device"] == "cuda" and not options["use_gpu"]:
         raise UsageError("--device cuda contradicts --use_gpu False; give one of the two")
+    posteriors = options["posteriors"]
+    if posteriors is not None and posteriors.exists() and not options["overwrite"]:
+        raise InputError(f"{posteriors} exists already; choose another file, or replace it with --overwrite")
     output = options["output"] or result_folder / (options["result_image_name"] or DEFAULT_OUTPUT)
     result = score_study(
         model,
@@ -126,7 +137,7 @@ def score_and_print(
         overwrite=options["overwrite"] or (overwrite_default and options["output"] is None),
         device=options["device"] if options["use_gpu"] else "cpu",
         runtime=options["runtime"],
-        posteriors=options["posteriors"],
+        posteriors=posteriors,
         registry=registry,
         host=host,
         progress=progress(),

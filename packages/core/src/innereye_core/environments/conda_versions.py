@@ -141,8 +141,8 @@ ANY_VERSION = VersionSet(((_START, _END),))
 def matching(operator: str, version: str) -> VersionSet:
     """The versions that one condition allows.
 
-    Where conda and other solvers read a form differently (``==1.2.*``, ``>1.2.*``), the set holds what any of them
-    allows, so that an empty intersection is certain.
+    Conda's reading, but where solvers differ about a form that conda discourages (``==1.2.*``, ``>1.2.*``), the set
+    holds what any of them allows: it must be certain that an empty intersection is a contradiction.
 
     Args:
         operator: one of ``== != >= <= > < ~= =``, or empty: ``1.21`` alone is exact, ``1.21.*`` is not.

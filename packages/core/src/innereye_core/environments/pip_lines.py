@@ -157,7 +157,8 @@ class _Collector:
             self._inline(line, value, folder, including)
         elif option == "--editable":
             editable = self._packaged(line, value)
-            self.packaged.append(Entry(f"-e {shlex.quote(editable.text)}", line.place))
+            quoted = shlex.quote(editable.text) if re.search(r"[\s'\"\\]", editable.text) else editable.text
+            self.packaged.append(Entry(f"-e {quoted}", line.place))
             self.warnings.append(
                 f"{line.place}: installing {line} writes files beside the packaged code, which counts as a change to"
                 " the package; name the packages that it needs instead"

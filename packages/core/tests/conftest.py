@@ -1,0 +1,261 @@
+"""Plugins that are installed for one test, runs of a toolbox without any numerical library, the command line in-process.
+
+No test sees the plugins that happen to be installed where it runs, nor the user's own registry.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from innereye_core.host import Host, installed_host
+
+TOY_SOURCES = Path(__file__).parent / "toy" / "toy_innereye"
+
+MODEL_YAML = """\
+schema_version: 1
+model_name: Toy
+structures: [{name: bright}]
+image_channels: [ct]
+network:
+  factory: toy_innereye.networks:Threshold
+inference: {crop_size_zyx: [4, 8, 8]}
+"""
+
+ENVIRONMENT_YML = "name: toy\nchannels: [conda-forge]\ndependencies: [python>=3.11]\n"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self):
+        return json.loads(self.stdout)
+
+    def done(self) -> Outcome:
+        """Assert that it worked, and said nothing on stderr."""
+        assert (self.exit_code, self.stderr) == (0, ""), self
+        return self
+
+    def refused(self, exit_code: int, *words: str) -> None:
+        """Assert the contract of errors: the exit code, one line on stderr, no traceback, the words that help."""
+        assert self.exit_code == exit_code, self
+        assert len(self.stderr.splitlines()) == 1, self.stderr
+        assert self.stderr.startswith("error: ")
+        for word in words:
+            assert word in self.stderr, self.stderr
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hide the installed plugins, the user's registry and settings, and forget what a test has imported or cached."""
+    monkeypatch.setenv("INNEREYE_LOAD_PLUGINS", "")
+    monkeypatch.delenv("INNEREYE_DISABLED_PLUGINS", raising=False)
+    monkeypatch.delenv("INNEREYE_REGISTRY", raising=False)
+    monkeypatch.setenv("INNEREYE_REGISTRY_DIR", str(tmp_path_factory.getbasetemp() / "no-registry-of-this-test"))
+    yield
+    installed_host.cache_clear()
+    temporary = str(tmp_path_factory.getbasetemp())
+    for name, module in list(sys.modules.items()):
+        places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+        if any(str(place).startswith(temporary) for place in places):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a local registry of the test's own."""
+    folder = tmp_path / "registry"
+    monkeypatch.setenv("INNEREYE_REGISTRY_DIR", str(folder))
+    return folder
+
+
+# --- plugins ----------------------------------------------------------------------------------------------------------
+
+
+def write_distribution(
+    site: Path,
+    distribution: str,
+    plugins: Mapping[str, str] | None = None,
+    requires: Sequence[str] = (),
+    version: str = "1.0",
+) -> None:
+    """Write the dist-info folder that pip would have written for what is in ``site``."""
+    info = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    metadata = ["Metadata-Version: 2.1", f"Name: {distribution}", f"Version: {version}", "Requires-Python: >=3.11"]
+    (info / "METADATA").write_text("\n".join([*metadata, *(f"Requires-Dist: {name}" for name in requires)]) + "\n")
+    points = [f"{name} = {module}" for name, module in (plugins or {}).items()]
+    (info / "entry_points.txt").write_text("\n".join(["[innereye]", *points]) + "\n")
+    files = [path.relative_to(site).as_posix() for path in sorted(site.rglob("*")) if path.is_file()]
+    (info / "RECORD").write_text("".join(f"{file},,\n" for file in [*files, f"{info.name}/RECORD"]))
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Install a plugin for this test: ``install("acme", "…source of its module…")``."""
+
+    def install_plugin(
+        name: str, source: str, *, distribution: str | None = None, allowed: bool = True, point: str | None = None
+    ) -> str:
+        distribution = distribution or f"{name}-innereye"
+        module = f"{distribution.replace('-', '_')}_plugin"
+        site = tmp_path / "site" / distribution
+        site.mkdir(parents=True)
+        (site / f"{module}.py").write_text(textwrap.dedent(source))
+        write_distribution(site, distribution, {name: point or module})
+        use(site, monkeypatch, name if allowed else None)
+        return module
+
+    return install_plugin
+
+
+def use(site: Path, monkeypatch: pytest.MonkeyPatch, plugin: str | None) -> None:
+    """Make a site folder importable, here and in subprocesses, and let one plugin in it be loaded."""
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+    if plugin is not None:
+        allowed = [name for name in os.environ["INNEREYE_LOAD_PLUGINS"].split(",") if name]
+        monkeypatch.setenv("INNEREYE_LOAD_PLUGINS", ",".join([*allowed, plugin]))
+
+
+@pytest.fixture(scope="session")
+def _toy_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    site = tmp_path_factory.mktemp("toy-site")
+    shutil.copytree(TOY_SOURCES, site / "toy_innereye", ignore=shutil.ignore_patterns("__pycache__"))
+    write_distribution(site, "toy-innereye", {"toy": "toy_innereye.plugin"}, requires=["click>=8", "innereye-core"])
+    return site
+
+
+@pytest.fixture
+def toy(_toy_site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The toy toolbox, installed: formats of checkpoints, a runtime, an evaluator, a scorer, all without torch."""
+    use(_toy_site, monkeypatch, "toy")
+    return _toy_site
+
+
+@pytest.fixture
+def host(toy: Path) -> Host:
+    """A host with core and the toy toolbox."""
+    return Host()
+
+
+@pytest.fixture
+def opened(toy: Path) -> list[str]:
+    """Names of the checkpoint files that the toy toolbox has opened so far."""
+    found: list[str] = importlib.import_module("toy_innereye.checkpoints").OPENED
+    return found
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def write_checkpoint(folder: Path, epoch: int, threshold: float = 0.5, name: str | None = None) -> Path:
+    path = folder / "checkpoints" / (name or f"{epoch}_checkpoint.pth.tar")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"epoch": epoch, "weights": {"threshold": threshold}, "optimizer": [0.1, 0.2]}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def write_metrics(folder: Path, epoch: int, dice: Mapping[str, Mapping[str, object]]) -> Path:
+    """Write an epoch's metrics.csv: {subject: {structure: Dice}}."""
+    path = folder / f"epoch_{epoch:03d}" / "Val" / "metrics.csv"
+    path.parent.mkdir(parents=True)
+    rows = ["Patient,Structure,Dice,HausdorffDistance_mm,MeanDistance_mm"]
+    rows += [f"{subject},{name},{value},1.0,0.5" for subject, by in dice.items() for name, value in by.items()]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def write_run(
+    folder: Path, dice: Mapping[int, float] | None = None, *, epochs: Sequence[int] = (), model_yaml: str = MODEL_YAML
+) -> Path:
+    """Write a run: an epoch for each Dice value, with its metrics.csv, or ``epochs`` without scores."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.yaml").write_text(model_yaml)
+    (folder / "environment.yml").write_text(ENVIRONMENT_YML)
+    for epoch in [*(dice or {}), *epochs]:
+        write_checkpoint(folder, epoch, threshold=epoch / 10)
+    for epoch, value in (dice or {}).items():
+        write_metrics(folder, epoch, {"p1": {"bright": value}, "p2": {"bright": value}})
+    return folder
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A run of three epochs, of which the second is best (Dice 0.9)."""
+    return write_run(tmp_path / "run", {1: 0.5, 2: 0.9, 3: 0.7})
+
+
+@pytest.fixture
+def folds(tmp_path: Path) -> Path:
+    """A parent run of three folds, whose best epochs are 1, 2 and 3."""
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    (parent / "model.yaml").write_text(MODEL_YAML)
+    (parent / "environment.yml").write_text(ENVIRONMENT_YML)
+    for fold in range(3):
+        child = write_run(parent / str(fold), {epoch: 0.9 if epoch == fold + 1 else 0.5 for epoch in (1, 2, 3)})
+        (child / "model.yaml").unlink()
+        (child / "environment.yml").unlink()
+    return parent
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def innereye(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, registry: Path
+) -> Callable[..., Outcome]:
+    """Run ``innereye`` in this process, in an empty current folder, with a registry of the test's own."""
+    from innereye_core.cli.group import innereye as command
+    from innereye_core.cli.main import run
+
+    current = tmp_path / "current"
+    current.mkdir()
+    monkeypatch.chdir(current)
+
+    def invoke(*arguments: object) -> Outcome:
+        installed_host.cache_clear()
+        command._from_plugins = None  # type: ignore[attr-defined]
+        capfd.readouterr()
+        exit_code = run(command, [str(argument) for argument in arguments], "innereye")
+        captured = capfd.readouterr()
+        return Outcome(exit_code, captured.out, captured.err)
+
+    return invoke
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Callable[..., Outcome]:
+    """Run a command in a process of its own."""
+
+    def invoke(*arguments: object, folder: Path | None = None, **variables: str) -> Outcome:
+        done = subprocess.run(
+            [str(argument) for argument in arguments],
+            cwd=folder or tmp_path,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return invoke
