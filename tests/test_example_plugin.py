@@ -53,8 +53,10 @@ def write_run(folder: Path) -> None:
     rows = ["subject,filePath,channel,split", *(f"1,{name}.nii.gz,{name},val" for name in ("mr", "grey", "white"))]
     (folder / "dataset.csv").write_text("\n".join(rows) + "\n")
     # Hidden features are relu(brightness), relu(brightness - 1.1), relu(brightness - 1.5); classes weigh them.
-    torch.save(weights([[0, 10, 0], [1, 0, 0], [0, 0, 0]], biases=[0.5, 0, -9]), folder / "checkpoints/1_checkpoint.pt")
-    torch.save(weights([[0, 0, 0], [1, 0, 0], [1, 0, 4]], biases=[0.5, 0, -0.5]), folder / "checkpoints/2_checkpoint.pt")
+    first = weights([[0, 10, 0], [1, 0, 0], [0, 0, 0]], biases=[0.5, 0, -9])
+    second = weights([[0, 0, 0], [1, 0, 0], [1, 0, 4]], biases=[0.5, 0, -0.5])
+    torch.save(first, folder / "checkpoints" / "1_checkpoint.pt")
+    torch.save(second, folder / "checkpoints" / "2_checkpoint.pt")
 
 
 def weights(classes: list[list[float]], biases: list[float]) -> dict[str, torch.Tensor]:

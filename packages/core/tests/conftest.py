@@ -259,3 +259,12 @@ def process(tmp_path: Path) -> Callable[..., Outcome]:
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     return invoke
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The reference data that lies beside the checkout."""
+    folder = Path(__file__).resolve().parents[4] / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"the reference data is not there: {folder}")
+    return folder

@@ -465,11 +465,11 @@ def test_a_registry_that_may_not_be_written_to_says_so_and_names_the_variable(
     registry: LocalRegistry, package: Package, read_only: Path
 ) -> None:
     model = registry.get("Prostate", 1)
-    stolen = make_package(read_only.parent.parent / f"{read_only.parent.name}-package" / "final_model")
+    reachable = make_package(read_only.parent.parent / f"{read_only.parent.name}-package" / "final_model")
 
     def work() -> None:
         for change in (
-            lambda: register(registry, stolen),
+            lambda: register(registry, reachable),
             lambda: registry.tag(model, {"a": "b"}),
             lambda: registry.delete(model),
         ):
@@ -484,7 +484,7 @@ def test_a_registry_that_may_not_be_written_to_says_so_and_names_the_variable(
     try:
         in_child(work, user=NOBODY)
     finally:
-        shutil.rmtree(stolen.folder.parent)
+        shutil.rmtree(reachable.folder.parent)
 
     assert registry.models() == [model]
 

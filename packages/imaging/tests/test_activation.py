@@ -17,8 +17,8 @@ from innereye_imaging.pipeline import segment
 from innereye_imaging.study import Study
 
 SCORES = np.random.default_rng(0).normal(0, 30, (2, 3, 4, 5, 6)).astype(np.float32)
-GRID = Grid((6, 6, 6), np.eye(4))
-STUDY = Study((np.random.default_rng(0).random((6, 6, 6)),), (IntensityMap(),), GRID, GRID, GRID, True, ())
+GRID = Grid((8, 8, 8), np.eye(4))
+STUDY = Study((np.random.default_rng(0).random((8, 8, 8)),), (IntensityMap(),), GRID, GRID, GRID, True, ())
 
 
 def test_softmax_is_over_classes() -> None:

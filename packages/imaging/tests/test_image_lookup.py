@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,3 +103,22 @@ def test_a_sheared_image_is_refused(write_nifti: Callable[..., Path]) -> None:
     sheared = np.array([[1, 0, 0, 0], [0, 1, 0.3, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
     with pytest.raises(InputError, match="sheared"):
         read_image(write_nifti(np.zeros((2, 2, 2), np.uint8), sheared), FORMATS)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="dropping privileges needs root")
+def test_a_file_in_a_locked_folder_is_bad_input(write_nifti: Callable[..., Path]) -> None:
+    """pytest's folders are locked for others."""
+    path = write_nifti(np.zeros((2, 2, 2), np.uint8))
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from innereye_core.errors import InputError\n"
+        "from innereye_imaging.formats import read_image\n"
+        "os.setgroups([]), os.setgid(65534), os.setuid(65534)\n"
+        "try:\n"
+        "    read_image(Path(sys.argv[1]), [])\n"
+        "except InputError as error:\n"
+        "    print(error)\n"
+    )
+    completed = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    assert "cannot be read: Permission denied" in completed.stdout

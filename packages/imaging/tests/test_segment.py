@@ -151,7 +151,7 @@ def test_results_lie_on_the_voxels_of_the_file_whatever_the_networks_orientation
 def test_the_network_sees_its_own_orientation(
     write_nifti: Write, make_config: MakeConfig, installed: Any, numpy_network: Any
 ) -> None:
-    """A network that calls the first slices along z an organ finds the lowest ones, though the file counts from the top."""
+    """What is lowest in the patient comes first for the network, though this file counts from the top."""
     config = make_config((6, 7, 8), input={"orientation": "LPS"})
 
     def two_lowest_slices(patches: np.ndarray) -> np.ndarray:

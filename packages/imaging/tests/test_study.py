@@ -147,7 +147,7 @@ def without_orientation(folder: Path) -> Path:
 def test_an_unknown_orientation_is_refused_where_the_model_needs_one(
     tmp_path: Path, make_config: MakeConfig, installed: Any
 ) -> None:
-    with pytest.raises(InputError, match="does not say how its axes lie in the patient .* the model needs LPS"):
+    with pytest.raises(InputError, match=r"does not say how its axes lie in the patient .* the model needs LPS"):
         prepare_study([without_orientation(tmp_path)], make_config(input={"orientation": "LPS"}), installed)
 
 

@@ -51,6 +51,15 @@ def providers() -> Host:
     )
 
 
+@pytest.fixture(autouse=True)
+def single_thread() -> Iterator[None]:
+    """Patches are too small here to share among threads, which on a busy machine would only wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def progress() -> RecordedProgress:
     return RecordedProgress()
@@ -96,8 +105,8 @@ def tiny_unet() -> UNet3D:
         if isinstance(module, torch.nn.BatchNorm3d):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.bias, std=0.2)
-            torch.nn.init.normal_(module.running_mean, std=0.2)
-            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+            torch.nn.init.normal_(module.get_buffer("running_mean"), std=0.2)
+            torch.nn.init.uniform_(module.get_buffer("running_var"), 0.5, 1.5)
     return network.eval()
 
 
@@ -107,7 +116,8 @@ def write_image() -> Callable[..., Path]:
 
     def write(path: Path, voxels_zyx: NDArray[Any], spacing_xyz_mm: tuple[float, float, float] = (1, 1, 1)) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        nibabel.save(nibabel.Nifti1Image(voxels_zyx.T, np.diag([*spacing_xyz_mm, 1.0])), path)
+        image = nibabel.Nifti1Image(voxels_zyx.T, np.diag([*spacing_xyz_mm, 1.0]))  # type: ignore[no-untyped-call]
+        nibabel.save(image, path)
         return path
 
     return write

@@ -147,6 +147,6 @@ def test_a_disk_that_runs_full_is_a_storage_error(tmp_path: Path, name: str) -> 
         "except StorageError as error: print(error)\n"
     )
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
-    command = [sys.executable, "-c", code, tmp_path / name, tmp_path / "out"]
+    command = [sys.executable, "-c", code, str(tmp_path / name), str(tmp_path / "out")]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert output == f"{tmp_path / 'out'}: cannot be written: File too large; free space or choose another folder\n"

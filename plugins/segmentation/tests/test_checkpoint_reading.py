@@ -140,12 +140,9 @@ def test_pickled_classes_are_named_in_order_and_never_run(tmp_path: Path, option
         "payload": Payload(tmp_path / "created"),
     }
     path = save(tmp_path / "1_checkpoint.pth.tar", content, **options)
-    with pytest.raises(InputError) as error:
+    classes = f"argparse.Namespace, pathlib.PurePosixPath, {os.mkdir.__module__}.mkdir;"
+    with pytest.raises(InputError, match=f"holds pickled classes, which are never loaded: {classes}") as error:
         read_checkpoint(path)
-    assert (
-        "holds pickled classes, which are never loaded: argparse.Namespace, pathlib.PurePosixPath, posix.mkdir;"
-        in str(error.value)
-    )
     assert "\n" not in str(error.value)
     assert not (tmp_path / "created").exists()
 
@@ -191,7 +188,7 @@ def damaged(content: bytes) -> bytes:
 def test_a_damaged_file_is_refused(tmp_path: Path, zipped: bool, damage: Callable[[bytes], bytes]) -> None:
     path = save(tmp_path / "1_checkpoint.pth.tar", {"state_dict": WEIGHTS}, _use_new_zipfile_serialization=zipped)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(InputError, match="1_checkpoint.pth.tar: is corrupt") as error:
+    with pytest.raises(InputError, match=r"1_checkpoint.pth.tar: is corrupt") as error:
         read_checkpoint(path)
     assert "\n" not in str(error.value)
 
@@ -206,8 +203,9 @@ def test_an_archive_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.trace(unit(), torch.zeros(1, 2)).save(tmp_path / "epoch_1.pt")
-    with pytest.raises(InputError, match="epoch_1.pt: "):
+        script = torch.jit.trace(unit(), torch.zeros(1, 2))  # type: ignore[no-untyped-call]
+        script.save(tmp_path / "epoch_1.pt")
+    with pytest.raises(InputError, match=r"epoch_1.pt: "):
         read_checkpoint(tmp_path / "epoch_1.pt")
 
 
@@ -231,7 +229,8 @@ def test_a_missing_file_is_refused(tmp_path: Path, name: str) -> None:
         ({}, "holds an empty dict, not weights"),
         ({"epoch": 1, "model": WEIGHTS}, r"has no weights under 'state_dict' \(entries: epoch, model\)"),
         ({"epoch": 1, "state_dict": {}}, "has no weights under 'state_dict'"),
-        ({"state_dict": {"weight": [1.0, 2.0]}}, "'weight' is list, not a tensor"),
+        ({"state_dict": {"weight": [1.0, 2.0]}}, r"entry 'weight' of the weights \(list\) is no named tensor"),
+        ({"state_dict": {3: torch.ones(1)}}, r"entry 3 of the weights \(Tensor\) is no named tensor"),
         ({"state_dict": WEIGHTS, "mean_teacher_state_dict": None}, "no weights under 'mean_teacher_state_dict'"),
     ],
 )
@@ -307,5 +306,5 @@ def test_a_network_that_refuses_to_load_is_reported_in_one_line(tmp_path: Path) 
         def _load_from_state_dict(self, *arguments: Any) -> None:
             arguments[-1].append("made for\nanother version")
 
-    with pytest.raises(InputError, match="does not fit the network: .*made for another version"):
+    with pytest.raises(InputError, match=r"does not fit the network: .*made for another version"):
         load_weights(Refusing(2, 1), save(tmp_path / "epoch_1.pt", WEIGHTS))

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from innereye_core.errors import InputError
@@ -37,11 +38,20 @@ def test_relative_and_absolute_imports_inside_work(extra_code: WriteCode, with_i
     if with_init:
         (folder / "__init__.py").touch()
     (folder / "nets.py").write_text(
-        f"from .layers.blocks import value as relative\nfrom {folder.name}.layers import blocks\nabsolute = blocks.value\n"
+        "from .layers.blocks import value as relative\n"
+        f"from {folder.name}.layers import blocks\nabsolute = blocks.value\n"
     )
     register_extra_code(folder)
     nets = importlib.import_module(f"{folder.name}.nets")
     assert (nets.relative, nets.absolute) == (4, 4)
+
+
+def test_a_link_is_imported_under_its_own_name(extra_code: WriteCode) -> None:
+    folder = extra_code({"nets.py": "value = 11"})
+    link = folder.with_name(f"{folder.name}Link")
+    link.symlink_to(folder)
+    register_extra_code(link)
+    assert importlib.import_module(f"{link.name}.nets").value == 11
 
 
 def test_nothing_beside_the_folder_becomes_importable(extra_code: WriteCode) -> None:
@@ -92,6 +102,15 @@ def test_code_that_was_changed_after_it_was_registered_is_refused(extra_code: Wr
 def test_a_name_that_is_importable_already_is_refused(extra_code: WriteCode, name: str) -> None:
     with pytest.raises(InputError, match=f"'{name}' is importable already, from .*rename the folder"):
         register_extra_code(extra_code({"nets.py": ""}, name=name))
+
+
+def test_the_name_of_a_loaded_module_is_refused_wherever_that_came_from(
+    extra_code: WriteCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = extra_code({"nets.py": ""})
+    monkeypatch.setitem(sys.modules, folder.name, ModuleType(folder.name))
+    with pytest.raises(InputError, match="is importable already, from this process"):
+        register_extra_code(folder)
 
 
 def test_a_folder_that_is_importable_itself_is_accepted(extra_code: WriteCode, monkeypatch: pytest.MonkeyPatch) -> None:

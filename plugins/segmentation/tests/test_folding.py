@@ -20,8 +20,8 @@ def trained(network: nn.Module) -> nn.Module:
     torch.manual_seed(2)
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
-            nn.init.normal_(module.running_mean)
-            nn.init.uniform_(module.running_var, 0.5, 2.0)
+            nn.init.normal_(module.get_buffer("running_mean"))
+            nn.init.uniform_(module.get_buffer("running_var"), 0.5, 2.0)
             if module.affine:
                 nn.init.uniform_(module.weight, 0.5, 2.0)
                 nn.init.normal_(module.bias)

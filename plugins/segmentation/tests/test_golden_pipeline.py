@@ -88,7 +88,7 @@ def test_labels_and_posteriors_are_those_of_the_original(
 
 def test_the_segmentation_is_that_of_the_originals_scoring_script(golden: Path, providers: Host) -> None:
     case = json.loads((golden / "pipeline" / "cases.json").read_text())["n_score_single"]
-    expected = np.asarray(nibabel.load(golden / "pipeline" / case["output"]).dataobj).T
+    expected = np.asarray(nibabel.Nifti1Image.from_filename(golden / "pipeline" / case["output"]).dataobj).T
     found = segment_case(golden, case, "crop", providers)
     assert found.posteriors is not None
     clear = certain(found.posteriors)

@@ -108,7 +108,7 @@ def test_a_broken_candidate_is_refused_before_any_image_is_segmented(
     run: Run, tiny_config: MakeConfig, providers: Host, progress: Any
 ) -> None:
     (run.folder / "checkpoints" / "2_checkpoint.pth.tar").write_bytes(b"")
-    with pytest.raises(InputError, match="2_checkpoint.pth.tar: is corrupt"):
+    with pytest.raises(InputError, match=r"2_checkpoint.pth.tar: is corrupt"):
         NetworkEvaluator().evaluate(run, tiny_config(), candidates_of(run), None, providers, progress)
     assert progress.totals == []
 
@@ -126,5 +126,5 @@ def test_a_mask_of_another_shape_is_refused_with_its_name(
     run: Run, tiny_config: MakeConfig, providers: Host, progress: Any, write_image: WriteImage
 ) -> None:
     write_image(run.folder / "images" / "2_organ.nii.gz", np.zeros((10, 9, 11), np.uint8))
-    with pytest.raises(InputError, match="2_organ.nii.gz"):
+    with pytest.raises(InputError, match=r"2_organ.nii.gz"):
         NetworkEvaluator().evaluate(run, tiny_config(), candidates_of(run), None, providers, progress)

@@ -17,7 +17,7 @@ WriteCode = Callable[..., Path]
 
 
 def test_a_network_of_the_plugin_is_built_with_its_arguments() -> None:
-    arguments = {"input_channels": 2, "feature_channels": 1, "classes": 3, "downsampling_paths": 1}
+    arguments: dict[str, Any] = {"input_channels": 2, "feature_channels": 1, "classes": 3, "downsampling_paths": 1}
     network = build_network(NetworkConfig("innereye_segmentation.networks:UNet3D", arguments))
     assert isinstance(network, UNet3D)
     assert network(torch.zeros(2, 2, 2, 2, 2)).shape == (2, 3, 2, 2, 2)

@@ -54,7 +54,7 @@ def test_labels_are_those_of_eager_pytorch(tmp_path: Path, tiny_config: MakeConf
 
 @pytest.mark.parametrize("name", ["unet3d_a.ckpt", "unet3d_a_ens1.ckpt"])
 def test_labels_of_the_original_stay_after_folding(golden: Path, tiny_config: MakeConfig, name: str) -> None:
-    arguments = {"input_channels": 1, "feature_channels": 4, "classes": 4, "downsampling_paths": 2}
+    arguments: dict[str, Any] = {"input_channels": 1, "feature_channels": 4, "classes": 4, "downsampling_paths": 2}
     config = tiny_config(
         NetworkConfig("innereye_segmentation.networks:UNet3D", arguments),
         crop_size_zyx=(8, 12, 20),
@@ -102,7 +102,7 @@ def test_a_network_that_needs_contiguous_patches_gets_them(
     code = extra_code(
         {
             "nets.py": "import torch\nclass Net(torch.nn.Conv3d):\n    def forward(self, x):\n"
-            "        y = super().forward(x)\n        return y.view(y.shape[0], -1).view(y.shape)\n"
+            "        return super().forward(x.view(x.shape[0], -1).view(x.shape))\n"
         }
     )
     config = tiny_config(
@@ -179,24 +179,19 @@ def test_a_crop_size_that_the_network_cannot_take_is_refused(
         load_network(config, save(tmp_path / "1_checkpoint.pth.tar", tiny_unet), None, "cpu")
 
 
+DECLARING = "import torch\ndef net():\n    n = torch.nn.Conv3d(1, 2, 1)\n    n.size_multiple_zyx = {}\n    return n\n"
+
+
 def test_a_network_whose_attributes_make_no_sense_is_refused(
     tmp_path: Path, tiny_config: MakeConfig, extra_code: WriteCode
 ) -> None:
-    code = extra_code(
-        {
-            "nets.py": "import torch\ndef net():\n    n = torch.nn.Conv3d(1, 2, 1)\n    n.size_multiple_zyx = (2, 0, 2)\n    return n\n"
-        }
-    )
+    code = extra_code({"nets.py": DECLARING.format("(2, 0, 2)")})
     with pytest.raises(InputError, match=r"size_multiple_zyx is \(2, 0, 2\); it must be three positive ints"):
         load_code(tiny_config(NetworkConfig(f"{code.name}.nets:net")), code, tmp_path)
 
 
 def test_attributes_may_be_single_numbers(tmp_path: Path, tiny_config: MakeConfig, extra_code: WriteCode) -> None:
-    code = extra_code(
-        {
-            "nets.py": "import torch\ndef net():\n    n = torch.nn.Conv3d(1, 2, 1)\n    n.size_multiple_zyx = 4\n    return n\n"
-        }
-    )
+    code = extra_code({"nets.py": DECLARING.format("4")})
     geometry = load_code(tiny_config(NetworkConfig(f"{code.name}.nets:net")), code, tmp_path).geometry
     assert geometry.size_multiple_zyx == (4, 4, 4)
 
@@ -225,7 +220,7 @@ def test_another_number_of_image_channels_is_refused(
 
 def test_weights_of_another_network_are_refused(tmp_path: Path, tiny_config: MakeConfig) -> None:
     with pytest.raises(
-        InputError, match="does not fit the network; keys 46 missing: .*; 2 unexpected: weight, bias; check"
+        InputError, match=r"does not fit the network; keys 46 missing: .*; 2 unexpected: weight, bias; check"
     ):
         load_network(tiny_config(), save(tmp_path / "1_checkpoint.pth.tar", nn.Linear(1, 1)), None, "cpu")
 
@@ -233,7 +228,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, tiny_config: Mak
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path, tiny_config: MakeConfig, tiny_unet: UNet3D) -> None:
     with torch.no_grad():
         tiny_unet.output_layer.weight[0] = torch.nan
-    with pytest.raises(IntegrityError, match="output_layer.weight"):
+    with pytest.raises(IntegrityError, match=r"output_layer.weight"):
         load_network(tiny_config(), save(tmp_path / "1_checkpoint.pth.tar", tiny_unet), None, "cpu")
 
 
@@ -251,7 +246,8 @@ def test_an_output_that_is_no_map_of_scores_is_refused(
 ) -> None:
     code = extra_code(
         {
-            "nets.py": "import torch\nclass Net(torch.nn.Conv3d):\n    def __init__(self):\n        super().__init__(1, 2, 1)\n"
+            "nets.py": "import torch\nclass Net(torch.nn.Conv3d):\n"
+            "    def __init__(self):\n        super().__init__(1, 2, 1)\n"
             f"    def forward(self, x):\n        y = super().forward(x)\n        return {expression}\n"
         }
     )

@@ -87,10 +87,10 @@ def test_a_fault_is_named_with_its_line(tmp_path: Path, text: str, message: str)
 
 
 def test_another_encoding_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no CSV file in UTF-8: .*; save it as one"):
+    with pytest.raises(InputError, match=r"is no CSV file in UTF-8: .*; save it as one"):
         read(write(tmp_path, HEADER + "Jürgen,a.nii.gz,ct,val\n", encoding="latin-1"))
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="dataset.csv: cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"dataset.csv: cannot be read: No such file"):
         read(tmp_path / "dataset.csv")

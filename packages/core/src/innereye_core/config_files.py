@@ -93,8 +93,8 @@ def model_config_schema() -> dict[str, Any]:
     """The JSON Schema of model.yaml, for editors."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "InnerEye Deploy model config",
         **TypeAdapter(ModelConfig).json_schema(),
+        "title": "InnerEye Deploy model config",
     }
 
 

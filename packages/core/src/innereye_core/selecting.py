@@ -83,7 +83,7 @@ def _evaluate(
     for evaluator in host.evaluators():
         still_open = [candidate for candidate in candidates if candidate.epoch not in scores]
         if still_open:
-            scores.update(evaluator.evaluate(run, config, still_open, extra_code, host, progress))
+            scores = {**evaluator.evaluate(run, config, still_open, extra_code, host, progress), **scores}
     missing = [candidate.epoch for candidate in candidates if candidate.epoch not in scores]
     if missing:
         raise InputError(

@@ -46,7 +46,11 @@ def read_image(path: Path, formats: Sequence[ImageFormat]) -> Image:
         InputError: the file is missing, truncated, of no known format, not a 3-D image of one number per voxel, or
             its affine is not usable (see :func:`innereye_imaging.geometry.check_affine`).
     """
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:  # a folder that may not be looked into
+        raise InputError(f"Image file {path} cannot be read: {error.strerror}; give an image file") from error
+    if not found:
         raise InputError(
             f"Image file {path} {'is a folder' if path.is_dir() else 'does not exist'}; give an image file"
         )

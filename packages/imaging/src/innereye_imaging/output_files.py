@@ -58,15 +58,15 @@ def open_output(path: Path, formats: Sequence[ImageFormat], overwrite: bool, dim
     image_format = format_for(path, formats)
     if image_format is None:
         raise UsageError(f"{path}: no installed image format has this ending; known are {known_suffixes(formats)}")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise InputError(f"Folder {path.parent} does not exist; make it first, or choose another output")
     output = OutputFile(path, image_format, overwrite)
-    output.refuse_to_replace()
     sample = Image(np.zeros((1,) * dimensions, np.uint8 if dimensions == 3 else np.float32), np.eye(4))
     trial = output.temporary_sibling()
     with _storage_errors(path):
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file in it")
+        if not path.parent.is_dir():
+            raise InputError(f"Folder {path.parent} does not exist; make it first, or choose another output")
+        output.refuse_to_replace()
         try:
             _write(image_format, trial, sample)
         finally:

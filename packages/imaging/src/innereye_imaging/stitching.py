@@ -26,6 +26,10 @@ _PATCH_SIZE_PER_SIGMA = 8
 """The Gaussian's standard deviation is an eighth of the patch, as in nnU-Net and MONAI."""
 
 
+_SLICES_AT_ONCE = 8
+"""How much of a slab is worked on together: little memory, and few calls."""
+
+
 class Sink(Protocol):
     """Where finished posteriors go."""
 
@@ -128,10 +132,10 @@ class WeightedAverage(Stitcher):
         self._finished = end
 
     def _ring(self, start: int, end: int) -> Iterator[tuple[slice, slice]]:
-        """Slices of the image, and the slices of the slab that they are, in pieces that do not wrap around."""
+        """Slices of the image, and the slices of the slab that they are, a few at a time."""
         while start < end:
             position = start % self._height
-            length = min(end - start, self._height - position)
+            length = min(end - start, self._height - position, _SLICES_AT_ONCE)
             yield slice(start, start + length), slice(position, position + length)
             start += length
 

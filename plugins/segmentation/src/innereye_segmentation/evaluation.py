@@ -52,8 +52,9 @@ def evaluate_candidates(
             study = prepare_study(subject.images, config, providers)
             masks = {name: read_mask(path, study, providers) for name, path in subject.masks.items()}
             for candidate in candidates:
-                network = load_network(config, candidate.checkpoint, extra_code, device)
-                labels = segment(study, [network], config).labels
+                networks = [load_network(config, candidate.checkpoint, extra_code, device)]
+                labels = segment(study, networks, config).labels
+                networks.clear()  # before the next one is loaded
                 dice = dice_per_structure(labels, masks, config.structure_names)
                 score = SubjectScore(subject.subject, dice)
                 logger.info("epoch %d, subject %s: mean Dice %.4f", candidate.epoch, subject.subject, score.mean_dice)

@@ -29,6 +29,7 @@ BatchNorm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 _NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_KNOWN = (*_CONVOLUTIONS, *_NORMALIZATIONS, nn.Identity)
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 
 LARGEST_CHANGE = 1e-5
@@ -159,11 +160,7 @@ class _Graph:
         name = str(node.target)
         module = self._modules[name]
         watched = module._forward_hooks or module._forward_pre_hooks
-        exact = type(module) in (
-            *_CONVOLUTIONS,
-            *_NORMALIZATIONS,
-            nn.Identity,
-        )  # a derived class may do more than it says
+        exact = type(module) in _KNOWN  # a derived class may do more than its base
         return module if exact and self._calls[name] == 1 and name not in self._read and not watched else None
 
 

@@ -60,10 +60,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     checkpoint = _read_safetensors(path) if format_of(path) == "safetensors" else _read_torch(path)
     for key, tensor in checkpoint.weights.items():
-        if not isinstance(tensor, Tensor):
+        if not isinstance(tensor, Tensor) or not isinstance(key, str):
             raise InputError(
-                f"{path}: {key!r} is {type(tensor).__name__}, not a tensor; save a network's state_dict(), "
-                f"or a dict with it as {_WEIGHTS!r}"
+                f"{path}: entry {key!r} of the weights ({type(tensor).__name__}) is no named tensor; "
+                f"save a network's state_dict(), or a dict with it as {_WEIGHTS!r}"
             )
         if not torch.isfinite(tensor).all():
             raise IntegrityError(f"{path}: weight {key!r} has NaN or infinite values; choose another epoch")
@@ -225,8 +225,8 @@ def _globals_in_pickle(file: IO[bytes]) -> set[str]:
             names.add(".".join(strings[-2:]))
         elif opcode.name == "MEMOIZE":
             memo[len(memo)] = strings[-1] if strings else ""
-        elif opcode.name in ("BINGET", "LONG_BINGET"):
-            strings.append(memo.get(int(str(argument)), ""))
+        elif opcode.name in ("BINGET", "LONG_BINGET") and isinstance(argument, int):
+            strings.append(memo.get(argument, ""))
         elif isinstance(argument, str):
             strings.append(argument)
     return names

@@ -33,8 +33,8 @@ def register_extra_code(folder: Path) -> None:
         InputError: it is no folder, its name is no import name or is importable already, or other code was registered
             under the name in this process.
     """
+    name = folder.absolute().name
     folder = folder.resolve()
-    name = folder.name
     if not folder.is_dir():
         raise InputError(
             f"extra code directory {folder}: no such folder; name the folder that holds the network's code"

@@ -204,18 +204,17 @@ class _SynthesisBlock(nn.Module):
 
 
 def _zyx(name: str, value: int | Sequence[int]) -> SizeZYX:
-    values = value if isinstance(value, (list, tuple)) else [value] * 3
+    values = list(value) if isinstance(value, (list, tuple)) else [value] * 3
     if len(values) != 3:
         raise ValueError(f"{name} {value}: must be an integer or three of them (z, y, x)")
-    for number in values:
-        _at_least_one(name, number)
-    z, y, x = values
+    z, y, x = (_at_least_one(name, number) for number in values)
     return z, y, x
 
 
-def _at_least_one(name: str, value: object) -> None:
+def _at_least_one(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} {value!r}: must be an integer of at least 1")
+    return value
 
 
 def _power(factor_zyx: SizeZYX, exponent: int) -> SizeZYX:
