@@ -1,4 +1,4 @@
-"""Plugins that are installed for one test, runs of a toolbox without any numerical library, the command line in-process.
+"""Plugins that are installed for one test, runs of a toolbox without numerical libraries, the command line in-process.
 
 No test sees the plugins that happen to be installed where it runs, nor the user's own registry.
 """
@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 from innereye_core.host import Host, installed_host
 
 TOY_SOURCES = Path(__file__).parent / "toy" / "toy_innereye"
@@ -135,7 +134,7 @@ def use(site: Path, monkeypatch: pytest.MonkeyPatch, plugin: str | None) -> None
 
 
 @pytest.fixture(scope="session")
-def _toy_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = tmp_path_factory.mktemp("toy-site")
     shutil.copytree(TOY_SOURCES, site / "toy_innereye", ignore=shutil.ignore_patterns("__pycache__"))
     write_distribution(site, "toy-innereye", {"toy": "toy_innereye.plugin"}, requires=["click>=8", "innereye-core"])
@@ -143,10 +142,14 @@ def _toy_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def toy(_toy_site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The toy toolbox, installed: formats of checkpoints, a runtime, an evaluator, a scorer, all without torch."""
-    use(_toy_site, monkeypatch, "toy")
-    return _toy_site
+def toy(toy_site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The toy toolbox, installed: formats of checkpoints, a runtime, an evaluator, a scorer, all without torch.
+
+    Packages are made by the dozen with it, and none has to survive a power cut: nobody waits for the disk.
+    """
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    use(toy_site, monkeypatch, "toy")
+    return toy_site
 
 
 @pytest.fixture

@@ -41,10 +41,10 @@ def assert_nothing_made(run: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, _toy_site: Path) -> Package:
+def made(tmp_path_factory: pytest.TempPathFactory, toy_site: Path) -> Package:
     """A package of a run whose second epoch is best; not to be changed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(_toy_site)
+        patch.syspath_prepend(toy_site)
         patch.setenv("INNEREYE_LOAD_PLUGINS", "toy")
         run = tmp_path_factory.mktemp("made") / "run"
         write_scored_run(run)
@@ -85,8 +85,8 @@ def test_top_of_the_folder(made: Package) -> None:
     }
 
 
-def test_toolbox_is_a_full_copy_of_what_is_installed(made: Package, _toy_site: Path) -> None:
-    core, toy = Path(innereye_core.__file__).parent, _toy_site / "toy_innereye"
+def test_toolbox_is_a_full_copy_of_what_is_installed(made: Package, toy_site: Path) -> None:
+    core, toy = Path(innereye_core.__file__).parent, toy_site / "toy_innereye"
     for copy, source in (("InnerEye/Common/innereye_core", core), ("InnerEye/Plugins/toy_innereye", toy)):
         assert files(made.folder / copy) == source_files_of(source)
         for path in source_files_of(source):
@@ -432,17 +432,36 @@ def test_extra_code_with_a_name_that_cannot_travel(run_folder: Path, host: Host,
     assert_nothing_made(run_folder)
 
 
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_extra_code_with_a_link_that_leads_out(code_run: Path, host: Host, tmp_path: Path, kind: str) -> None:
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside" / "secret.py").write_text("x = 1")
-    target = tmp_path / "outside" / "secret.py" if kind == "file" else tmp_path / "outside"
-    (code_run / "YourCode" / "linked").symlink_to(target)
+def test_extra_code_with_a_link_that_leads_out(code_run: Path, host: Host, tmp_path: Path) -> None:
+    (tmp_path / "secret.py").write_text("x = 1")
+    (code_run / "YourCode" / "linked.py").symlink_to(tmp_path / "secret.py")
 
-    with pytest.raises(InputError, match=r"YourCode/linked.*: links to a .*outside"):
+    with pytest.raises(InputError, match=r"YourCode/linked\.py: links to a file outside"):
         package(code_run, host=host)
 
     assert_nothing_made(code_run)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_extra_code_with_a_link_to_a_folder(code_run: Path, host: Host, tmp_path: Path, inside: bool) -> None:
+    folder = (code_run / "YourCode" if inside else tmp_path) / "layers"
+    folder.mkdir()
+    (code_run / "YourCode" / "linked").symlink_to(folder)
+
+    with pytest.raises(InputError, match=r"YourCode/linked: links to a folder, .*/layers; put a copy"):
+        package(code_run, host=host)
+
+    assert_nothing_made(code_run)
+
+
+def test_extra_code_with_a_link_inside_travels_as_a_file(code_run: Path, host: Host) -> None:
+    (code_run / "YourCode" / "same.py").symlink_to("nets.py")
+
+    made = package(code_run, host=host)
+
+    copy = made.folder / "YourCode" / "same.py"
+    assert copy.read_text() == NETS
+    assert not copy.is_symlink()
 
 
 def test_factory_that_nobody_could_find_later(run_folder: Path, host: Host, tmp_path: Path) -> None:

@@ -132,6 +132,15 @@ def test_posteriors_are_not_written(tmp_path: Path, known: Nrrd | MetaImage, nam
         known.write(tmp_path / name, Image(VOXELS[None], RAS))
 
 
+@pytest.mark.parametrize(("known", "name"), FORMATS)
+def test_types_that_the_library_does_not_know_are_a_usage_error(
+    tmp_path: Path, known: Nrrd | MetaImage, name: str
+) -> None:
+    with pytest.raises(UsageError, match=f"{known.name} cannot hold voxels of type float16"):
+        known.write(tmp_path / name, Image(VOXELS.astype(np.float16), RAS))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("limit", [200, 17_000])
 @pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
 def test_a_disk_that_fills_up_is_noticed(tmp_path: Path, name: str, limit: int) -> None:

@@ -57,6 +57,13 @@ def test_integers_and_floats_of_the_same_values_are_normalised_alike() -> None:
         assert maps[0] == maps[1] == maps[2]
 
 
+def test_mri_window_takes_what_is_below_otsus_threshold_as_0() -> None:
+    """So did the original; it shows where the threshold is negative."""
+    image = np.concatenate([np.linspace(-3000, -2900, 500), np.linspace(-1000, -500, 500)]).reshape(10, 10, 10)
+    found = fit_intensity_map(MRIWindow("mri_window"), image, 0, "image").apply(image)
+    np.testing.assert_array_equal(found[:5], 1)
+
+
 def test_simple_norm_gives_mean_0_and_deviation_1() -> None:
     image = np.random.default_rng(0).normal(300, 40, (5, 6, 7))
     found = fit_intensity_map(SimpleNorm("simple_norm"), image, 0, "image").apply(image)

@@ -130,6 +130,15 @@ def test_the_spacing_tolerance_is_absolute(
             prepare_study([path], config, installed)
 
 
+def test_rounding_of_the_header_does_not_exceed_the_tolerance(
+    write_nifti: Write, make_config: MakeConfig, installed: Any
+) -> None:
+    """NIfTI stores 1.1 mm in single precision, a little above."""
+    path = write_nifti(CT, np.diag([-1.1, -1.1, 1.1, 1]))
+    config = make_config(input={"spacing_xyz_mm": (1.0, 1.0, 1.0), "spacing_tolerance_mm": 0.1})
+    assert outcome(prepare_study([path], config, installed), "spacing") == "passed"
+
+
 def test_spacing_is_compared_along_the_networks_axes(
     write_nifti: Write, make_config: MakeConfig, installed: Any
 ) -> None:

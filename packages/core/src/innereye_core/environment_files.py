@@ -76,6 +76,8 @@ def third_party_requirements(distribution: str) -> list[Requirement]:
         requirement for requirement in requirements if requirement.marker is None or requirement.marker.evaluate()
     ]
     third_party = [requirement for requirement in needed if not requirement.name.startswith("innereye-")]
+    for requirement in third_party:
+        requirement.marker = None  # it was looked at for this machine, and no Conda file could hold it
     return sorted(third_party, key=lambda requirement: requirement.name.lower())
 
 
@@ -85,7 +87,7 @@ def _toolbox_requirements(toolbox: Sequence[ToolboxSource], folder: Path) -> lis
         requirements = third_party_requirements(distribution)
         python = (importlib.metadata.metadata(distribution)["Requires-Python"] or "").replace(" ", "")
         lines = ["dependencies:", f"  - python{python}", "  - pip", "  - pip:"]
-        lines += [f"      - {requirement.name}{requirement.specifier}" for requirement in requirements]
+        lines += [f"      - {requirement}" for requirement in requirements]
         path = folder / f"{distribution}.yml"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         files.append(EnvironmentFile(path, TOOLBOX, f"requirements of {distribution}"))

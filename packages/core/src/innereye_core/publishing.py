@@ -16,7 +16,6 @@ import secrets
 import shutil
 import stat
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +30,6 @@ _log = logging.getLogger(__name__)
 _STAGING = ".innereye-staging-"
 _REPLACED = ".innereye-replaced-"
 _LOCK_SUFFIX = ".lock"
-_ORPHANED_LOCK_AGE_SECONDS = 3600.0
 
 _MORE_SPACE = "free some space there, or choose another place"
 _PERMITTED = "choose a place that you may use"
@@ -132,25 +130,38 @@ def staged_folder(target: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def _locked_box(parent: Path, prefix: str) -> Iterator[Path]:
     """A hidden folder in ``parent`` whose lock is held for as long as it is there."""
-    from filelock import FileLock
-
-    box = parent / f"{prefix}{secrets.token_hex(8)}"
-    lock_file = _lock_of(box)
-    lock = FileLock(lock_file, thread_local=False)
+    with storage_errors(str(parent)):
+        make_folder(parent)
+        with contextlib.suppress(OSError):  # of other users, for example; no reason not to work here
+            _remove_leftovers(parent)
+        box, lock = _new_lock(parent, prefix)
     try:
         with storage_errors(str(parent)):
-            make_folder(parent)
-            with contextlib.suppress(OSError):  # of other users, for example; no reason not to work here
-                _remove_leftovers(parent)
-            # The lock comes first: whoever sees the box, and can take its lock, knows that its owner has gone.
-            lock.acquire(blocking=False)
             box.mkdir(mode=0o700)
         yield box
     finally:
-        with contextlib.suppress(OSError):
-            lock_file.unlink()
         _remove_tree(box)
+        with contextlib.suppress(OSError):
+            _lock_of(box).unlink()
         lock.release()
+
+
+def _new_lock(parent: Path, prefix: str) -> tuple[Path, BaseFileLock]:
+    """Name a folder that is still to be made, and take its lock.
+
+    Whoever sees the folder later, and can take its lock, knows that its owner has gone.
+    """
+    from filelock import FileLock, Timeout
+
+    while True:
+        box = parent / f"{prefix}{secrets.token_hex(8)}"
+        lock = FileLock(_lock_of(box), thread_local=False)
+        # Between the making of the file and its locking, another process may take it for a leftover.
+        with contextlib.suppress(Timeout):
+            lock.acquire(blocking=False)
+            if _lock_of(box).exists():
+                return box, lock
+            lock.release()
 
 
 def _lock_of(box: Path) -> Path:
@@ -159,48 +170,38 @@ def _lock_of(box: Path) -> Path:
 
 def _remove_leftovers(parent: Path) -> None:
     """Remove what killed processes left in ``parent``; what they had moved out of the way goes back."""
-    leftovers = [path for path in parent.iterdir() if path.name.startswith((_STAGING, _REPLACED))]
-    for path in leftovers:
-        if path.suffix == _LOCK_SUFFIX:
-            _remove_orphaned_lock(path)
-        elif path.is_dir() and not path.is_symlink():
-            with _lock_if_free(_lock_of(path)) as lock:
-                if lock is not None:
-                    _log.info("removing %s, left behind by a process that was interrupted", path)
-                    if path.name.startswith(_REPLACED):
-                        _put_back(path)
-                    _remove_tree(path)
+    leftovers = {
+        path.name.removesuffix(_LOCK_SUFFIX)
+        for path in parent.iterdir()
+        if path.name.startswith((_STAGING, _REPLACED)) and not path.is_symlink()
+    }
+    for name in leftovers:
+        box = parent / name
+        with _lock_if_free(_lock_of(box)) as is_free:
+            if is_free and box.is_dir():
+                _log.info("removing %s, left behind by a process that was interrupted", box)
+                if name.startswith(_REPLACED):
+                    _put_back(box)
+                _remove_tree(box)
 
 
 @contextlib.contextmanager
-def _lock_if_free(lock_file: Path) -> Iterator[BaseFileLock | None]:
-    """Hold the lock, and remove its file at the end; None where somebody else holds it."""
+def _lock_if_free(lock_file: Path) -> Iterator[bool]:
+    """Hold a lock and remove its file at the end; false where somebody else holds it."""
     from filelock import FileLock
 
     lock = FileLock(lock_file, thread_local=False)
     try:
         lock.acquire(blocking=False)
     except OSError:  # held by another (filelock's Timeout is one), or owned by another user
-        yield None
+        yield False
         return
     try:
-        yield lock
+        yield True
     finally:
         with contextlib.suppress(OSError):
             lock_file.unlink()
         lock.release()
-
-
-def _remove_orphaned_lock(lock_file: Path) -> None:
-    """Remove the lock file of a process that was killed before it made its folder.
-
-    A young one may belong to a process that is about to take the lock.
-    """
-    with contextlib.suppress(OSError):
-        box = lock_file.with_name(lock_file.name.removesuffix(_LOCK_SUFFIX))
-        if not box.exists() and time.time() - lock_file.stat().st_mtime > _ORPHANED_LOCK_AGE_SECONDS:
-            with _lock_if_free(lock_file):
-                pass
 
 
 def _put_back(box: Path) -> None:

@@ -16,13 +16,17 @@ def source_files(folder: Path) -> Iterator[tuple[Path, str]]:
     """Every file below ``folder`` with its relative POSIX path, sorted; without bytecode and hidden files.
 
     Raises:
-        InputError: a link leads out of the folder, so that a copy would not be what the code is.
+        InputError: a link leads to a folder, or out of this one, so that a copy would not be what the code is.
     """
     inside = folder.resolve()
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         hidden = any(part.startswith(".") or part in _CACHES for part in relative.parts)
-        if hidden or path.suffix in _BYTECODE or not path.is_file():
+        if hidden or path.suffix in _BYTECODE:
+            continue
+        if path.is_symlink() and path.is_dir():
+            raise InputError(f"{path}: links to a folder, {path.resolve()}; put a copy of that folder in its place")
+        if not path.is_file():
             continue
         if not path.resolve().is_relative_to(inside):
             raise InputError(f"{path}: links to a file outside {folder}; copy that file into the folder")

@@ -73,7 +73,7 @@ class _ItkFormat(ABC):
         """Write a 3-D image, compressed, and read it back: SimpleITK does not notice every full disk.
 
         Raises:
-            UsageError: the image is not 3-D, or the file name asks for a header and voxels in two files.
+            UsageError: the image is not 3-D or of an unknown type, or the file name asks for two files.
             OSError: the folder is not writable.
             StorageError: what is on disk afterwards is not the image.
         """
@@ -85,7 +85,10 @@ class _ItkFormat(ABC):
         library = _simple_itk()
         affine = _LPS_TO_RAS @ own.affine
         spacing = own.grid.spacing_xyz_mm
-        written = library.GetImageFromArray(np.ascontiguousarray(own.voxels), isVector=False)
+        try:
+            written = library.GetImageFromArray(np.ascontiguousarray(own.voxels), isVector=False)
+        except TypeError as error:
+            raise UsageError(f"{path}: {self.name} cannot hold voxels of type {own.voxels.dtype}") from error
         written.SetSpacing(spacing)
         written.SetOrigin(affine[:3, 3].tolist())
         written.SetDirection((affine[:3, :3] / spacing).ravel().tolist())

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from innereye_core.errors import InputError, StorageError, UsageError
@@ -18,7 +18,7 @@ from innereye_imaging.formats import format_for, known_suffixes, suffix_of
 from innereye_imaging.geometry import Image
 
 if TYPE_CHECKING:
-    from innereye_core.contract.providers import ImageData, ImageFormat
+    from innereye_core.contract.providers import ImageFormat
 
 _DISK_TROUBLE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO))
 
@@ -102,7 +102,7 @@ def write_images(images: Sequence[tuple[OutputFile, Image]]) -> None:
 
 def _write(image_format: ImageFormat, path: Path, image: Image) -> None:
     # The contract's type has attributes that may be set; a format only reads them.
-    image_format.write(path, cast("ImageData", image))
+    image_format.write(path, image)
 
 
 @contextmanager

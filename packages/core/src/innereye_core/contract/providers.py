@@ -300,10 +300,15 @@ class Runtime(Protocol):
 class ImageData(Protocol):
     """Voxels with their place in space, as image formats read and write them."""
 
-    voxels: Array
-    """(z, y, x); (class, z, y, x) for posteriors."""
-    affine: Array
-    """4×4, from voxel indices (x, y, z) to RAS+ world coordinates in mm (NIfTI's convention)."""
+    @property
+    def voxels(self) -> Array:
+        """(z, y, x); (class, z, y, x) for posteriors."""
+        ...
+
+    @property
+    def affine(self) -> Array:
+        """4×4, from voxel indices (x, y, z) to RAS+ world coordinates in mm (NIfTI's convention)."""
+        ...
 
 
 @runtime_checkable
