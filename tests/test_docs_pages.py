@@ -96,8 +96,8 @@ def test_links_to_files_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_included_files_are_there(page):
-    for name in re.findall(r'^--8<-- "(.+)"$', page.read_text(encoding="utf-8"), flags=re.MULTILINE):
-        assert (ROOT / name).is_file(), name
+    for names in re.findall(r'^--8<--(?: "(.+)"|\n(.+)\n--8<--)$', page.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        assert (ROOT / "".join(names)).is_file(), names
 
 
 def test_every_page_is_in_the_navigation():

@@ -31,6 +31,9 @@ network:
 inference: {crop_size_zyx: [4, 8, 8]}
 """
 
+RUN_DICE = {1: 0.5, 2: 0.9, 3: 0.7}
+"""Validation Dice of the epochs of a run."""
+
 ENVIRONMENT_YML = "name: toy\nchannels: [conda-forge]\ndependencies: [python>=3.11]\n"
 
 
@@ -202,14 +205,41 @@ def write_run(
 
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
-    """A run of three epochs, of which the second is best (Dice 0.9)."""
-    return write_run(tmp_path / "run", {1: 0.5, 2: 0.9, 3: 0.7})
+    """A run of three epochs, of which the second is best."""
+    return write_run(tmp_path / "run", RUN_DICE)
+
+
+@pytest.fixture(scope="session")
+def pristine_package(toy_site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of a run; not to be changed."""
+    from innereye_core import package
+
+    run = write_run(tmp_path_factory.mktemp("pristine") / "run", RUN_DICE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(toy_site)
+        patch.setenv("INNEREYE_LOAD_PLUGINS", "toy")
+        return package(run, host=Host()).folder
+
+
+@pytest.fixture
+def packaged(pristine_package: Path, tmp_path: Path, toy: Path) -> Path:
+    """A package in its run that the test may change: the second epoch, whose network finds what is above 0.2."""
+    return shutil.copytree(pristine_package.parent, tmp_path / "run") / "final_model"
 
 
 @pytest.fixture
 def folds(tmp_path: Path) -> Path:
     """A parent run of three folds, whose best epochs are 1, 2 and 3."""
-    parent = tmp_path / "parent"
+    return write_folds(tmp_path / "parent")
+
+
+@pytest.fixture(scope="session")
+def new_folds() -> Callable[[Path], Path]:
+    """Write the parent run of three folds at a place."""
+    return write_folds
+
+
+def write_folds(parent: Path) -> Path:
     parent.mkdir()
     (parent / "model.yaml").write_text(MODEL_YAML)
     (parent / "environment.yml").write_text(ENVIRONMENT_YML)

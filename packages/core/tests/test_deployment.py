@@ -15,7 +15,7 @@ from innereye_core.builtin.local_registry import LocalRegistry
 from innereye_core.deployment import default_registry, open_run
 from innereye_core.errors import InputError, IntegrityError, MissingPluginError, RegistryError, UsageError
 from innereye_core.host import Host
-from innereye_core.manifest import verify
+from innereye_core.manifest import open_package, verify
 from innereye_core.model import Package
 
 Install = Callable[..., str]
@@ -27,8 +27,9 @@ def _own_registry(registry: Path) -> None:
 
 
 @pytest.fixture
-def made(run_folder: Path, host: Host) -> Package:
-    return package(run_folder, host=host)
+def made(packaged: Path) -> Package:
+    """A package that lies in the run that it was made from."""
+    return open_package(packaged)
 
 
 def run_tags(run: Path) -> dict[str, str]:
@@ -131,9 +132,9 @@ def test_model_takes_all_tags_of_its_run_but_model_id(run_folder: Path, host: Ho
     assert model.tags == {"site": "Basel", "is_ensemble": "False"}
 
 
-def test_run_that_the_package_lies_in_is_tagged(made: Package, run_folder: Path, host: Host) -> None:
+def test_run_that_the_package_lies_in_is_tagged(made: Package, host: Host) -> None:
     register(made.folder, host=host)
-    assert run_tags(run_folder)["model_id"] == "Toy:1"
+    assert run_tags(made.folder.parent)["model_id"] == "Toy:1"
 
 
 def test_run_that_the_package_does_not_lie_in_is_left_alone(run_folder: Path, host: Host, tmp_path: Path) -> None:
@@ -198,10 +199,10 @@ def test_observers_see_model_and_package_and_the_registration_stands(
 
 
 def test_registration_stands_where_the_run_cannot_be_tagged(
-    made: Package, run_folder: Path, host: Host, caplog: pytest.LogCaptureFixture
+    made: Package, host: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = open_run(run_folder, host)
-    (run_folder / "run.json").write_text("{")
+    run = open_run(made.folder.parent, host)
+    (run.folder / "run.json").write_text("{")
 
     with caplog.at_level(logging.WARNING):
         model = register(made, run=run, host=host)

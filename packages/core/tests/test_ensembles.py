@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,17 @@ def describe(folder: Path, **keys: object) -> None:
     (folder / "run.json").write_text(json.dumps({**document, **keys}))
 
 
-@pytest.fixture
-def deployed(folds: Path, host: Host) -> Deployment:
-    describe(folds, id="p1", name="Prostate CV", tags={"site": "Basel"})
-    return deploy(folds, ensemble=True, host=host)
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory, toy_site: Path, new_folds: Callable[[Path], Path]) -> Deployment:
+    """An ensemble of three folds in a registry of its own; not to be changed."""
+    folder = tmp_path_factory.mktemp("deployed")
+    parent = new_folds(folder / "parent")
+    describe(parent, id="p1", name="Prostate CV", tags={"site": "Basel"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(toy_site)
+        patch.setenv("INNEREYE_LOAD_PLUGINS", "toy")
+        patch.setenv("INNEREYE_REGISTRY_DIR", str(folder / "registry"))
+        return deploy(parent, ensemble=True, host=Host())
 
 
 # --- deploy -----------------------------------------------------------------------------------------------------------
@@ -46,15 +54,17 @@ def test_children_get_the_first_versions_and_the_ensemble_the_next(deployed: Dep
     assert deployed.model.id == "Toy:4"
 
 
-def test_every_fold_has_its_own_package(deployed: Deployment, folds: Path) -> None:
+def test_every_fold_has_its_own_package(deployed: Deployment) -> None:
     for fold, child in enumerate(deployed.children):
-        assert child.package.folder == folds / str(fold) / "final_model"
+        assert child.package.folder == deployed.run.folder / str(fold) / "final_model"
         assert verify(child.package) == ()
         assert [member.epoch for member in child.package.manifest.members] == [fold + 1]
 
 
-def test_every_run_is_tagged_with_its_own_model(deployed: Deployment, folds: Path) -> None:
-    tags = [record(folder)["tags"] for folder in (folds / "0", folds / "1", folds / "2", folds)]
+def test_every_run_is_tagged_with_its_own_model(deployed: Deployment) -> None:
+    tags = [
+        record(folder)["tags"] for folder in (*(child.run.folder for child in deployed.children), deployed.run.folder)
+    ]
     ids = [tag["model_id"] for tag in tags if isinstance(tag, dict)]
     assert ids == ["Toy:1", "Toy:2", "Toy:3", "Toy:4"]
 
@@ -81,8 +91,8 @@ def test_properties_and_description_name_every_fold(deployed: Deployment) -> Non
     )
 
 
-def test_ensemble_has_one_checkpoint_per_fold(deployed: Deployment, folds: Path) -> None:
-    assert deployed.package.folder == folds / "final_ensemble_model"
+def test_ensemble_has_one_checkpoint_per_fold(deployed: Deployment) -> None:
+    assert deployed.package.folder == deployed.run.folder / "final_ensemble_model"
     paths = (
         "checkpoints/0/1_checkpoint.pth.tar",
         "checkpoints/1/2_checkpoint.pth.tar",
@@ -94,11 +104,11 @@ def test_ensemble_has_one_checkpoint_per_fold(deployed: Deployment, folds: Path)
     assert packaged.checkpoint_paths == paths
 
 
-def test_manifest_of_the_ensemble_names_runs_and_folds(deployed: Deployment, folds: Path) -> None:
+def test_manifest_of_the_ensemble_names_runs_and_folds(deployed: Deployment) -> None:
     manifest = deployed.package.manifest
     assert (manifest.kind, manifest.run.id) == ("final_ensemble_model", "p1")
     assert [(member.fold, member.run) for member in manifest.members] == [
-        (str(fold), record(folds / str(fold))["id"]) for fold in range(3)
+        (str(fold), record(deployed.run.folder / str(fold))["id"]) for fold in range(3)
     ]
 
 
@@ -185,7 +195,8 @@ def test_one_existing_package_stops_everything_before_it_begins(
     assert LocalRegistry().models() == []
 
 
-def test_replace_replaces_all_packages(deployed: Deployment, folds: Path, host: Host) -> None:
+def test_replace_replaces_all_packages(folds: Path, host: Host) -> None:
+    deploy(folds, ensemble=True, host=host)
     again = deploy(folds, packaging=PackageOptions(replace=True), ensemble=True, host=host)
     assert again.model.id == "Toy:8"
 

@@ -109,22 +109,29 @@ def load_model(reference: str | Path, registry: str | None = None, *, host: Host
     return _loaded(Path(copy.name), model.id, copy)
 
 
-def verify_model(
-    reference: str | Path, registry: str | None = None, *, host: Host | None = None
-) -> tuple[Package, tuple[str, ...]]:
-    """Check every file of a package folder or registered model against its manifest.
+@dataclass(frozen=True)
+class Verification:
+    """What a check of a package found, where everything in it is as its manifest lists it."""
 
-    Returns:
-        The package, and one line for each unlisted file that does no harm.
+    title: str
+    """The model id, or the folder."""
+    digest: str
+    files: int
+    warnings: tuple[str, ...] = ()
+    """One line for each unlisted file that does no harm."""
+
+
+def verify_model(reference: str | Path, registry: str | None = None, *, host: Host | None = None) -> Verification:
+    """Check every file of a package folder or registered model against its manifest.
 
     Raises:
         IntegrityError: a file is missing, changed, or must not be there.
     """
     if Path(reference).is_dir():
         package = open_package(Path(reference).resolve())
-        return package, verify(package)
-    loaded = load_model(reference, registry, host=host)
-    return loaded.package, ()
+        return Verification(str(package.folder), package.digest, len(package.manifest.files), verify(package))
+    loaded = load_model(reference, registry, host=host)  # checks every file
+    return Verification(loaded.title, loaded.package.digest, len(loaded.package.manifest.files))
 
 
 def _fetch(registry: Registry, model: RegisteredModel, folder: Path) -> None:

@@ -42,7 +42,9 @@ def load_brain() -> Brain:
     from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
 
     template = load_mni152_template(resolution=SPACING_MM)
-    grey, white = (load(resolution=SPACING_MM).get_fdata().T for load in (load_mni152_gm_template, load_mni152_wm_template))
+    grey, white = (
+        load(resolution=SPACING_MM).get_fdata().T for load in (load_mni152_gm_template, load_mni152_wm_template)
+    )
     tissue = np.argmax(np.stack([1 - grey - white, grey, white]), axis=0)
     voxels = np.rint(template.get_fdata().T * _LARGEST_STORED_VALUE).astype(np.uint8)
     return Brain(

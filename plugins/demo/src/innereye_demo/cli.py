@@ -36,24 +36,28 @@ def demo(output: Path, folds: int | None) -> int:
     from innereye_core.cli.output import progress
     from innereye_core.host import installed_host
 
+    from innereye_demo.output_folder import OutputFolder
+
     host = installed_host()
-    host.scorer()  # what is missing altogether is said before the work
+    host.scorer()  # what is missing or in the way is said before torch is loaded
+    files, ensemble = OutputFolder(output), folds is not None
+    files.prepare()
 
     from innereye_demo.brain import load_brain
-    from innereye_demo.life import Output, deploy_run, draw_overlay, score_image, train_run
+    from innereye_demo.life import deploy_run, draw_overlay, score_image, train_run
     from innereye_demo.narration import Narration
     from innereye_demo.regions import splits
     from innereye_demo.training import Schedule
 
-    files, schedule, ensemble = Output(output), Schedule(), folds is not None
-    files.prepare()
+    schedule = Schedule()
     narration = Narration(files)
     brain = load_brain()
     regions = splits(brain, folds) if folds is not None else splits(brain, _PARTS_WITHOUT_FOLDS)[-1:]
     narration.data(brain, regions)
-    narration.stage(f"train a small U-Net, {schedule.epochs} epochs" + f" in each of {folds} folds" * ensemble)
+    each = f", in each of {folds} folds" if ensemble else ""
+    narration.stage(f"train a small U-Net, {schedule.epochs} epochs{each}")
     train_run(files, brain, regions, schedule, host, progress())
-    narration.stage(f"innereye deploy {files.run}" + " --ensemble" * ensemble)
+    narration.stage(f"innereye deploy {files.run}{' --ensemble' if ensemble else ''}")
     deployment = deploy_run(files, ensemble, host, progress())
     narration.selections(deployment)
     narration.stage(f"innereye score {deployment.model.id} {files.image} --output {files.segmentation}")

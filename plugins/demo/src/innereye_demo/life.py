@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +12,12 @@ from innereye_core import RegistrationOptions, deploy, score
 from innereye_core.builtin.local_registry import REGISTRY_DIR_VARIABLE
 from innereye_core.candidates import CHECKPOINT_FOLDER
 from innereye_core.config_files import read_model_config
-from innereye_core.errors import InputError
-from innereye_core.publishing import make_folder, publish, staged_folder, storage_errors
+from innereye_core.publishing import publish, staged_folder, storage_errors
 from innereye_imaging.formats import read_image
 from innereye_imaging.output_files import open_output, write_images
 from innereye_imaging.preview import write_preview
 
+from innereye_demo.output_folder import OutputFolder
 from innereye_demo.run_folder import MODEL_CONFIG, write_dataset, write_settings
 from innereye_demo.training import Schedule, train
 
@@ -31,55 +30,11 @@ if TYPE_CHECKING:
     from innereye_demo.brain import Brain
     from innereye_demo.regions import Split
 
-REGISTRY = "local"
-
-
-@dataclass(frozen=True)
-class Output:
-    """Where the demo writes."""
-
-    folder: Path
-
-    @property
-    def run(self) -> Path:
-        """The training run, or the parent of the folds."""
-        return self.folder / "run"
-
-    @property
-    def registry(self) -> Path:
-        """The registry that the model is registered in."""
-        return self.folder / "registry"
-
-    @property
-    def image(self) -> Path:
-        """The whole brain, which is scored."""
-        return self.folder / "image.nii.gz"
-
-    @property
-    def segmentation(self) -> Path:
-        """What the registered model found in it."""
-        return self.folder / "segmentation.nii.gz"
-
-    @property
-    def overlay(self) -> Path:
-        """Picture of the two."""
-        return self.folder / "overlay.png"
-
-    def prepare(self) -> None:
-        """Make the folder.
-
-        Raises:
-            InputError: it has something in it.
-            StorageError: it cannot be made.
-        """
-        with storage_errors(str(self.folder)):
-            make_folder(self.folder)
-            if any(self.folder.iterdir()):
-                raise InputError(f"{self.folder}: is not empty; choose another --output, or remove it")
+_REGISTRY = "local"
 
 
 def train_run(
-    output: Output, brain: Brain, splits: Sequence[Split], schedule: Schedule, host: Host, progress: Progress
+    output: OutputFolder, brain: Brain, splits: Sequence[Split], schedule: Schedule, host: Host, progress: Progress
 ) -> None:
     """Train on each split, and write the run, which appears when it is complete.
 
@@ -105,24 +60,24 @@ def train_run(
         publish(staged, output.run, replace=False)
 
 
-def deploy_run(output: Output, ensemble: bool, host: Host, progress: Progress) -> Deployment:
+def deploy_run(output: OutputFolder, ensemble: bool, host: Host, progress: Progress) -> Deployment:
     """Do what ``innereye deploy`` does, with the run and the registry of the demo."""
     with use_registry(output.registry):
-        options = RegistrationOptions(registry=REGISTRY)
+        options = RegistrationOptions(registry=_REGISTRY)
         return deploy(output.run, registration=options, ensemble=ensemble, host=host, progress=progress)
 
 
-def score_image(output: Output, brain: Brain, model_id: str, host: Host, progress: Progress) -> ScoreResult:
+def score_image(output: OutputFolder, brain: Brain, model_id: str, host: Host, progress: Progress) -> ScoreResult:
     """Write the whole brain to a file, and do what ``innereye score`` does with it."""
     image = open_output(output.image, host.image_formats(), overwrite=False)
     write_images([(image, brain.t1)])
     with use_registry(output.registry):
         return score(
-            model_id, [output.image], output=output.segmentation, registry=REGISTRY, host=host, progress=progress
+            model_id, [output.image], output=output.segmentation, registry=_REGISTRY, host=host, progress=progress
         )
 
 
-def draw_overlay(output: Output, host: Host) -> None:
+def draw_overlay(output: OutputFolder, host: Host) -> None:
     """Draw the segmentation on the image, as they are on disk.
 
     Raises:

@@ -13,14 +13,14 @@ from innereye_core.cli.select import print_selection
 from innereye_core.deployment import Deployment
 
 from innereye_demo.brain import SPACING_MM, Brain
-from innereye_demo.life import Output
+from innereye_demo.output_folder import OutputFolder
 from innereye_demo.regions import GAP_MM, Split
 
 
 class Narration:
     """Tells one run of the demo."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: OutputFolder) -> None:
         """Start the clock."""
         self._output = output
         self._started = time.perf_counter()
@@ -32,8 +32,8 @@ class Narration:
     def data(self, brain: Brain, splits: Sequence[Split]) -> None:
         """Say what is trained on and what is held out."""
         click.echo(
-            f"The brain: the MNI152 T1 template at {SPACING_MM} mm, an average of the MRI of 152 people, with grey and white\n"
-            "matter from its probability maps (bundled with nilearn, nothing is downloaded)."
+            f"The brain: the MNI152 T1 template at {SPACING_MM} mm, an average of the MRI of 152 people, with grey and\n"
+            "white matter from its probability maps (bundled with nilearn, nothing is downloaded)."
         )
         for number, split in enumerate(splits):
             which = f"Fold {number}: h" if len(splits) > 1 else "H"
@@ -41,23 +41,24 @@ class Narration:
             held_out = split.held_out.range_mm(brain.t1.grid)
             click.echo(f"{which}eld out for validation: y from {held_out}; trained on: y from {training}.")
         click.echo(
-            f"y points to the front; {GAP_MM} mm between the two belong to neither. Left and right are mirror images, so\n"
-            "one half would be no test for the other."
+            f"y points to the front of the head; {GAP_MM} mm between the two belong to neither. Left and right are mirror\n"
+            "images in this template, so one half would be no test for the other."
         )
 
     def selections(self, deployment: Deployment) -> None:
-        """Show the table of epochs that each selection was made from."""
-        for selection in deployment.selections:
-            if deployment.children:
-                click.echo(f"\nfold {selection.selected.checkpoint.parent.parent.name}")
-            print_selection(selection)
+        """Show the table of epochs that was selected from, or that of each fold."""
+        for child in deployment.children:
+            click.echo(f"\nfold {child.run.fold}, {child.model.id}")
+            print_selection(child.selections[0])
+        if not deployment.children:
+            print_selection(deployment.selections[0])
 
     def end(self, deployment: Deployment) -> None:
         """Say what the figures mean, where the files are, and what to try next."""
         self.stage("done\n")
         click.echo(
-            "Dice is measured where the network was not trained, but in the same brain: it shows that the machinery works,\n"
-            "not that the model would find the tissues of another person."
+            "Dice is measured where the network was not trained, but in the same brain: it shows that the machinery\n"
+            "works, not that the model would find the tissues of another person."
         )
         if deployment.children:
             click.echo(

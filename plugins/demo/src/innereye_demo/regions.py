@@ -64,7 +64,8 @@ def splits(brain: Brain, parts: int) -> tuple[Split, ...]:
     end = tissue.shape[1]
     inner = np.linspace(slices[0], slices[-1] + 1, parts + 1).round().astype(int).tolist()[1:-1]
     return tuple(
-        Split(Slab("held_out", start, stop), tuple(_around(start, stop, end))) for start, stop in pairwise([0, *inner, end])
+        Split(Slab("held_out", start, stop), tuple(_around(start, stop, end)))
+        for start, stop in pairwise([0, *inner, end])
     )
 
 

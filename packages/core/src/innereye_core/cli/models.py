@@ -95,16 +95,20 @@ def verify(reference: str, registry: str | None, as_json: bool) -> None:
     """Check every file of a package against its manifest."""
     from innereye_core.registered_models import verify_model
 
-    package, warnings = verify_model(reference, registry)
+    found = verify_model(reference, registry)
     if as_json:
-        files = len(package.manifest.files)
         print_json(
-            {"package": str(package.folder), "digest": package.digest, "files": files, "warnings": list(warnings)}
+            {
+                "package": found.title,
+                "digest": found.digest,
+                "files": found.files,
+                "warnings": list(found.warnings),
+            }
         )
         return
-    for warning in warnings:
+    for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
-    click.echo(f"{reference}: {len(package.manifest.files)} files as listed, {package.digest}")
+    click.echo(f"{reference}: {found.files} files as listed, {found.digest}")
 
 
 @models.command(epilog="Example: innereye models delete Prostate:1")
