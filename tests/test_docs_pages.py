@@ -96,7 +96,8 @@ def test_links_to_files_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_included_files_are_there(page):
-    for names in re.findall(r'^--8<--(?: "(.+)"|\n(.+)\n--8<--)$', page.read_text(encoding="utf-8"), flags=re.MULTILINE):
+    included = re.compile(r'^--8<--(?: "(.+)"|\n(.+)\n--8<--)$', flags=re.MULTILINE)
+    for names in included.findall(page.read_text(encoding="utf-8")):
         assert (ROOT / "".join(names)).is_file(), names
 
 

@@ -79,7 +79,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"old")
     completed = run(tmp_path / name, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000)))
     assert completed.returncode == StorageError.exit_code
-    assert "File too large; free space or choose another folder" in completed.stdout
+    assert "File too large; raise the limit on file sizes" in completed.stdout
     assert "opened" in completed.stdout
     assert (tmp_path / name).read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1

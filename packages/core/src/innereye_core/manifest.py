@@ -29,6 +29,7 @@ UNPLANNED_ROLE = "other"
 
 _SCHEMA_VERSION = 1
 _CODE_FOLDERS = ("InnerEye", "checkpoints")
+_IMPORTABLE = (".py", ".pyc", ".so", ".pyd")
 _PROBLEMS_SHOWN = 5
 
 T = TypeVar("T", bound="DataclassInstance")
@@ -184,8 +185,8 @@ def _entries(folder: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[
 
 def _may_hold_code(path: str, entry: os.DirEntry[str], manifest: Manifest) -> bool:
     top = path.partition("/")[0]
-    is_python = path.lower().endswith(".py") or Path(entry.path).is_dir()  # a link to a folder can be imported too
-    return top in (*_CODE_FOLDERS, manifest.extra_code) or is_python
+    can_be_imported = path.lower().endswith(_IMPORTABLE) or Path(entry.path).is_dir()  # a link to a folder can, too
+    return top in (*_CODE_FOLDERS, manifest.extra_code) or can_be_imported
 
 
 def _record_problem(folder: Path, record: FileRecord) -> str | None:

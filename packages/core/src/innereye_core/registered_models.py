@@ -78,7 +78,7 @@ def download(
     target = Path(output).resolve() / model.folder_name
     if not replace:
         refuse_existing(target)
-    with storage_errors(f"download {target}"):
+    with storage_errors(str(target), doing="download"):
         target.parent.mkdir(parents=True, exist_ok=True)
         with staged_folder(target) as staged:
             _fetch(source, model, staged)
@@ -104,7 +104,7 @@ def load_model(reference: str | Path, registry: str | None = None, *, host: Host
     if folder is not None:
         return _loaded(folder, model.id, None)
     copy = tempfile.TemporaryDirectory(prefix="innereye-")
-    with storage_errors(f"download {model.id}"):
+    with storage_errors(model.id, doing="download"):
         _fetch(source, model, Path(copy.name))
     return _loaded(Path(copy.name), model.id, copy)
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from innereye_core.errors import InputError, StorageError, UsageError
+from innereye_core.errors import InputError, UsageError
+from innereye_core.publishing import storage_errors
 
 from innereye_imaging.formats import format_for, known_suffixes, suffix_of
 from innereye_imaging.geometry import Image
 
 if TYPE_CHECKING:
     from innereye_core.contract.providers import ImageFormat
-
-_DISK_TROUBLE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO))
 
 
 @dataclass(frozen=True)
@@ -61,14 +58,14 @@ def open_output(path: Path, formats: Sequence[ImageFormat], overwrite: bool, dim
     output = OutputFile(path, image_format, overwrite)
     sample = Image(np.zeros((1,) * dimensions, np.uint8 if dimensions == 3 else np.float32), np.eye(4))
     trial = output.temporary_sibling()
-    with _storage_errors(path):
+    with storage_errors(str(path)):
         if path.is_dir():
             raise InputError(f"{path} is a folder; name a file in it")
         if not path.parent.is_dir():
             raise InputError(f"Folder {path.parent} does not exist; make it first, or choose another output")
         output.refuse_to_replace()
         try:
-            _write(image_format, trial, sample)
+            image_format.write(trial, sample)
         finally:
             trial.unlink(missing_ok=True)
     return output
@@ -86,32 +83,15 @@ def write_images(images: Sequence[tuple[OutputFile, Image]]) -> None:
         for output, image in images:
             temporary = output.temporary_sibling()
             written.append((temporary, output))
-            with _storage_errors(output.path):
-                _write(output.format, temporary, image)
+            with storage_errors(str(output.path)):
+                output.format.write(temporary, image)
                 with temporary.open("rb") as file:
                     os.fsync(file.fileno())
         for _, output in written:
             output.refuse_to_replace()
         for temporary, output in written:
-            with _storage_errors(output.path):
+            with storage_errors(str(output.path)):
                 temporary.replace(output.path)
     finally:
         for temporary, _ in written:
             temporary.unlink(missing_ok=True)
-
-
-def _write(image_format: ImageFormat, path: Path, image: Image) -> None:
-    # The contract's type has attributes that may be set; a format only reads them.
-    image_format.write(path, image)
-
-
-@contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
-    """Turn an operating system's error about the disk into one that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_TROUBLE:
-            raise
-        reason = os.strerror(error.errno or 0)
-        raise StorageError(f"{path} could not be written: {reason}; free space or choose another folder") from error

@@ -32,12 +32,11 @@ def merge(files: tuple[Path, ...], output: Path, name: str | None, merge_strateg
     from innereye_core.environment_files import COMMAND_LINE
     from innereye_core.host import installed_host
     from innereye_core.model import EnvironmentFile
-    from innereye_core.publishing import storage_errors, write_file_atomically
+    from innereye_core.publishing import write_file_atomically
 
     merger = installed_host().environment_merger(merge_strategy)
     merged = merger.merge([EnvironmentFile(file, COMMAND_LINE) for file in files], name=name)
     for warning in merged.warnings:
         click.echo(f"warning: {warning}", err=True)
-    with storage_errors(f"write {output}"):
-        write_file_atomically(output, merged.text.encode())
+    write_file_atomically(output, merged.text.encode())
     click.echo(str(output))
