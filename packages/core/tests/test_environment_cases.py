@@ -263,6 +263,11 @@ def test_case_25_what_is_no_text_is_refused_as_a_dependency(merge: Merge, writte
     assert str(refused.value).startswith(f"a.yml:3: {kind}; ")
 
 
+def test_pytorch_of_conda_is_torch_of_pip(merge: Merge) -> None:
+    (warning,) = merge(conda("pytorch=1.13"), pip("torch>=2.4", "numpy")).warnings
+    assert warning.startswith("b.yml:3: pip's torch>=2.4 contradicts conda's pytorch=1.13 (a.yml:2);")
+
+
 def test_conda_and_pip_that_contradict_each_other_are_a_warning(merge: Merge) -> None:
     merged = merge(conda("ruamel.yaml=0.17"), pip("ruamel-yaml>=0.18", "numpy"))
     (warning,) = merged.warnings

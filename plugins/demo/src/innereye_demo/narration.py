@@ -14,7 +14,7 @@ from innereye_core.deployment import Deployment
 
 from innereye_demo.brain import SPACING_MM, Brain
 from innereye_demo.output_folder import OutputFolder
-from innereye_demo.regions import GAP_MM, Split
+from innereye_demo.regions import GAP_SLICES, Split
 
 
 class Narration:
@@ -32,8 +32,8 @@ class Narration:
     def data(self, brain: Brain, splits: Sequence[Split]) -> None:
         """Say what is trained on and what is held out."""
         click.echo(
-            f"The brain: the MNI152 T1 template at {SPACING_MM} mm, an average of the MRI of 152 people, with grey and\n"
-            "white matter from its probability maps (bundled with nilearn, nothing is downloaded)."
+            f"The brain: the MNI152 T1 template at {SPACING_MM} mm, an average of the MRI of 152 people, with grey\n"
+            "and white matter from its probability maps (bundled with nilearn, nothing is downloaded)."
         )
         for number, split in enumerate(splits):
             which = f"Fold {number}: h" if len(splits) > 1 else "H"
@@ -41,8 +41,8 @@ class Narration:
             held_out = split.held_out.range_mm(brain.t1.grid)
             click.echo(f"{which}eld out for validation: y from {held_out}; trained on: y from {training}.")
         click.echo(
-            f"y points to the front of the head; {GAP_MM} mm between the two belong to neither. Left and right are mirror\n"
-            "images in this template, so one half would be no test for the other."
+            f"y points to the front of the head; the {GAP_SLICES} slices between the two belong to neither. Left and\n"
+            "right are mirror images in this template, so one half would be no test for the other."
         )
 
     def selections(self, deployment: Deployment) -> None:

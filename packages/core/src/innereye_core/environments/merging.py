@@ -27,6 +27,9 @@ from innereye_core.environments.writing import environment_text
 from innereye_core.errors import InputError
 from innereye_core.model import EnvironmentFile, MergedEnvironment
 
+_PIP_NAMES = {"pytorch": "torch", "pytorch-cpu": "torch", "pytorch-gpu": "torch"}
+"""pip's names of packages that conda calls otherwise, as far as models for this project need them."""
+
 
 def merge_environments(
     files: Sequence[EnvironmentFile], name: str | None, extra_code: Path | None
@@ -137,7 +140,8 @@ def _disagreements(specs: Sequence[CondaSpec], requirements: Sequence[PipRequire
     for requirement in requirements:
         versions = _as_conda_versions(requirement)
         for spec in specs:
-            if canonicalize_name(spec.name) == requirement.name and not spec.versions & versions:
+            name = _PIP_NAMES.get(spec.name, canonicalize_name(spec.name))
+            if name == requirement.name and not spec.versions & versions:
                 yield (
                     f"{requirement.entry.place}: pip's {requirement} contradicts conda's {spec} ({spec.entry.place});"
                     " pip comes last and replaces what conda installed"
