@@ -15,6 +15,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from innereye_core.host import Host, installed_host
@@ -46,7 +47,7 @@ class Outcome:
     stderr: str
 
     @property
-    def json(self):
+    def json(self) -> Any:
         return json.loads(self.stdout)
 
     def done(self) -> Outcome:
@@ -250,6 +251,40 @@ def write_folds(parent: Path) -> Path:
     return parent
 
 
+# --- another user -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def as_nobody() -> Callable[[Path, Callable[[], object]], str]:
+    """What work returns or raises, as text, done by a user who may read a folder, but not write into it."""
+
+    def run(folder: Path, work: Callable[[], object]) -> str:
+        if os.getuid() == 0:
+            for above in (folder, *folder.parents[:-2]):
+                above.chmod(0o755)
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            if os.getuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            else:
+                folder.chmod(0o555)
+            try:
+                outcome = str(work())
+            except Exception as error:
+                outcome = f"{type(error).__name__}: {error}"
+            os.write(writing, outcome.encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.close(writing)
+        with os.fdopen(reading) as pipe:
+            return pipe.read()
+
+    return run
+
+
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
@@ -267,7 +302,7 @@ def innereye(
 
     def invoke(*arguments: object) -> Outcome:
         installed_host.cache_clear()
-        command._from_plugins = None  # type: ignore[attr-defined]
+        command._from_plugins = None
         capfd.readouterr()
         exit_code = run(command, [str(argument) for argument in arguments], "innereye")
         captured = capfd.readouterr()

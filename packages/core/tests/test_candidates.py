@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,9 +111,7 @@ def test_other_files_hidden_files_and_folders_are_no_candidates(run: Run, add: A
 
 def test_run_without_a_checkpoints_folder(run: Run, host: Host) -> None:
     run.folder.mkdir()
-    with pytest.raises(
-        InputError, match=r"run: has no checkpoint; put files such as checkpoints/1_checkpoint"
-    ):
+    with pytest.raises(InputError, match=r"run: has no checkpoint; put files such as checkpoints/1_checkpoint"):
         list_candidates(run, host.checkpoint_formats())
 
 
@@ -120,6 +119,15 @@ def test_run_without_any_known_checkpoint(run: Run, add: Add, host: Host) -> Non
     add("weights.h5")
     with pytest.raises(InputError, match=r"run: has no checkpoint"):
         list_candidates(run, host.checkpoint_formats())
+
+
+def test_checkpoints_that_may_not_be_read(run: Run, add: Add, host: Host, as_nobody: Callable[..., str]) -> None:
+    formats = host.checkpoint_formats()
+    checkpoints = add("1_checkpoint.pth.tar").parent
+    checkpoints.chmod(0o000)
+    outcome = as_nobody(run.folder, lambda: list_candidates(run, formats))
+    checkpoints.chmod(0o700)
+    assert re.fullmatch(r"InputError: .*run/checkpoints: cannot be read: Permission denied; make it readable", outcome)
 
 
 def test_no_plugin_that_reads_checkpoints(run: Run, add: Add) -> None:

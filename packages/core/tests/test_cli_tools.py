@@ -169,6 +169,12 @@ def test_command_that_is_none(innereye: Invoke, install: Install, path: str) -> 
     innereye("hello").refused(6, f"{path}")
 
 
+def test_command_that_refuses(innereye: Invoke, install: Install) -> None:
+    refusing = adding("hello").replace('click.echo(f"hello, {who}")', 'raise click.ClickException(f"not you, {who}")')
+    install("acme", refusing)
+    innereye("hello", "Bob").refused(1, "error: not you, Bob")
+
+
 def test_command_with_a_name_of_core(innereye: Invoke, install: Install) -> None:
     install("acme", adding("deploy"))
     innereye("--help").refused(6, "'deploy'", "innereye_core.cli.deploy:deploy", "acme_innereye_plugin:hello")

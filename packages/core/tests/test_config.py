@@ -205,6 +205,11 @@ def test_padding_is_edge_zero_none_or_a_mode_of_numpy(read: Read, padding: str) 
     assert read(replace=("224]}", f"224], padding: {padding}}}")).inference.padding == padding
 
 
+def test_even_overlap_for_crop(read: Read) -> None:
+    inference = read(replace=("224]}", "224], stride_zyx: [32, 112, 112], stitching: crop}")).inference
+    assert (inference.stride_zyx, inference.effective_stitching) == ((32, 112, 112), "crop")
+
+
 def test_extra_code_directory_may_lie_deeper(read: Read) -> None:
     assert read("extra_code_directory: src/yourcode\n").extra_code_directory == "src/yourcode"
 

@@ -362,5 +362,10 @@ def test_unknown_attribute_of_the_package() -> None:
         innereye_core.train  # noqa: B018
 
 
+def test_run_that_is_open_already(run_folder: Path, host: Host) -> None:
+    run = open_run(run_folder, host)
+    assert deploy(run, host=host).run == run
+
+
 def test_installed_plugins_are_used_where_no_host_is_given(run_folder: Path, toy: Path) -> None:
     assert deploy(run_folder).model.id == "Toy:1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,13 @@ def test_file_of_innereye(shared: Path, path: Path) -> None:
 def test_table_that_cannot_be_trusted(path: Path, rows: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read(path, rows)
+
+
+def test_table_that_may_not_be_read(path: Path, as_nobody: Callable[..., str]) -> None:
+    read(path, "8,lung,0.5,1,1\n", "lung")
+    path.chmod(0o000)
+    outcome = as_nobody(path.parent, lambda: read_metrics(path, ["lung"]))
+    assert outcome == f"InputError: {path}: cannot be read: Permission denied; make it readable"
 
 
 @pytest.mark.parametrize("column", ["Patient", "Structure", "Dice"])

@@ -199,6 +199,14 @@ def test_plugin_that_cannot_be_imported(install: Install) -> None:
         load_plugins()
 
 
+def test_entry_point_that_names_more_than_a_module(install: Install) -> None:
+    install("acme", POLICY.format(name="a"), point="acme_innereye_plugin:First")
+    with pytest.raises(
+        MissingPluginError, match=r"plugin 'acme' .*'acme_innereye_plugin:First' must name a module alone"
+    ):
+        load_plugins()
+
+
 def test_entry_point_without_its_module(install: Install) -> None:
     install("acme", "", point="acme_gone.plugin")
     with pytest.raises(MissingPluginError, match=r"plugin 'acme' .* cannot be imported: .*acme_gone"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -251,37 +250,16 @@ def test_run_whose_json_was_removed_gets_it_back_with_the_tag(runs: RunSource, f
 # --- folders that may not be written to -------------------------------------------------------------------------------
 
 
-def as_nobody(folder: Path, work: Callable[[], object]) -> str:
-    """What ``work`` returns or raises, as text, run by a user who may not write into ``folder``."""
-    for above in (folder, *folder.parents[:-2]):
-        above.chmod(0o755)
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        if os.getuid() == 0:
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-        else:
-            folder.chmod(0o555)
-        try:
-            outcome = str(work())
-        except Exception as error:
-            outcome = f"{type(error).__name__}: {error}"
-        os.write(writing, outcome.encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        return pipe.read()
-
-
-def test_run_that_cannot_be_written_to_can_still_be_read(runs: RunSource, folder: Path) -> None:
+def test_run_that_cannot_be_written_to_can_still_be_read(
+    runs: RunSource, folder: Path, as_nobody: Callable[..., str]
+) -> None:
     runs.open("nothing")  # imports what nobody might not be allowed to read
     assert as_nobody(folder, lambda: opened(runs, folder).name) == "prostate"
 
 
-def test_run_that_cannot_be_written_to_cannot_be_tagged(runs: RunSource, folder: Path) -> None:
+def test_run_that_cannot_be_written_to_cannot_be_tagged(
+    runs: RunSource, folder: Path, as_nobody: Callable[..., str]
+) -> None:
     describe(folder)
     run = opened(runs, folder)
 

@@ -87,7 +87,7 @@ def test_the_mean_teachers_weights_are_taken_as_innereye_does(tmp_path: Path, ca
     teacher = {key: tensor + 1 for key, tensor in WEIGHTS.items()}
     content = {"epoch": 5, "state_dict": WEIGHTS, "opt_dict": {}, "mean_teacher_state_dict": teacher}
     path = save(tmp_path / "5_checkpoint.pth.tar", content)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="innereye_segmentation"):
         checkpoint = read_checkpoint(path)
     assert torch.equal(checkpoint.weights["bias"], teacher["bias"])
     assert checkpoint.removed == ("opt_dict", "state_dict")

@@ -63,7 +63,10 @@ def has_candidates(run: Run, formats: Sequence[CheckpointFormat]) -> bool:
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read: {error.strerror}; make it readable") from None
 
 
 def _format_of(path: Path, formats: Sequence[CheckpointFormat]) -> CheckpointFormat | None:

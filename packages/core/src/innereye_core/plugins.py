@@ -97,6 +97,10 @@ def load_plugins(modules: Sequence[PluginModule] | None = None) -> tuple[pluggy.
         if point.name not in allowed:
             installed.append(InstalledPlugin(point.name, distribution, version, (), True))
             continue
+        if point.attr:
+            raise MissingPluginError(
+                f"plugin {point.name!r} of {distribution}: its entry point {point.value!r} must name a module alone"
+            )
         module = _import(point.module, point.name, distribution)
         _register(manager, module, point.name, distribution)
         installed.append(InstalledPlugin(point.name, distribution, version, _hooks(manager, module), False))

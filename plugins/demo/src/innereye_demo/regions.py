@@ -17,7 +17,7 @@ from innereye_imaging.geometry import Grid, Image
 from innereye_demo.brain import Brain
 
 GAP_SLICES = 4
-"""Slices between what is held out and what is trained on: 8 mm, several times as wide as the template is smooth."""
+"""Slices between what is held out and what is trained on: 8 mm."""
 
 
 @dataclass(frozen=True)

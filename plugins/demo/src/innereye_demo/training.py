@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -164,5 +165,6 @@ class _Patches:
 
 
 def _save_checkpoint(path: Path, epoch: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    with path.open("wb") as file:  # a file object: for a path, torch hides the operating system's error
-        torch.save({"epoch": epoch, "state_dict": network.state_dict(), "opt_dict": optimizer.state_dict()}, file)
+    content = io.BytesIO()  # written by Python, since torch hides the operating system's error about a full disk
+    torch.save({"epoch": epoch, "state_dict": network.state_dict(), "opt_dict": optimizer.state_dict()}, content)
+    path.write_bytes(content.getbuffer())

@@ -48,6 +48,8 @@ def read_metrics(path: Path, structure_names: Sequence[str]) -> list[SubjectScor
         scores = _read_rows(path, structure_names)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: is no UTF-8 table of comma-separated values: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}; make it readable") from None
     if not scores:
         raise InputError(f"{path}: has no rows; remove the file to have the epoch evaluated")
     for subject, dice in scores.items():
