@@ -31,6 +31,8 @@ _PLANES = (
 _DISPLAYED_PERCENTILES = (1, 99.5)
 _VALUES_FOR_PERCENTILES = 1_000_000
 _BACKGROUND, _FOREGROUND, _FAINT = "#101010", "#f0f0f0", "#909090"
+_SEARCHED = 0.05
+"""How far from the centre a fuller plane is looked for, as a fraction of the image."""
 _FILL_OPACITY, _LEGEND_OPACITY = 0.3, 0.5
 _LEGEND_COLUMNS = 5
 _WIDTH_INCHES, _TITLE_AND_LEGEND_INCHES, _DPI = 12.0, 0.9, 150
@@ -54,8 +56,8 @@ class _Scene:
 def write_preview(path: Path, image: Image, labels: NDArray[np.uint8], config: ModelConfig) -> None:
     """Draw the axial, coronal and sagittal plane through the middle of the structures.
 
-    Each plane is, of those that show most structures, the one nearest to the structures' common centre; without any
-    structure it is the middle of the image. The image is windowed as the network's CT window, else between percentiles.
+    Each plane is, of those that show most structures and are near the structures' common centre, the one with most
+    labelled voxels; without any structure it is the middle of the image. The image is windowed as the network's CT window, else between percentiles.
 
     Args:
         path: PNG file; replaced if it exists.
@@ -137,7 +139,9 @@ def _centre(labels: NDArray[np.uint8]) -> tuple[int, int, int]:
         voxels = np.count_nonzero(labels, axis=others)
         centre_of_mass = float(np.average(np.arange(len(voxels)), weights=voxels))
         candidates = np.flatnonzero(structures == np.max(structures))
-        planes.append(int(candidates[np.argmin(np.abs(candidates - centre_of_mass))]))
+        distances = np.abs(candidates - centre_of_mass)
+        near = candidates[distances <= distances.min() + _SEARCHED * len(voxels)]
+        planes.append(int(near[np.argmax(voxels[near])]))
     z, y, x = planes
     return z, y, x
 
