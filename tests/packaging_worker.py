@@ -1,7 +1,7 @@
 """Packages and registers over and over, in children that can be killed: for test_crash_safety.py.
 
-Usage: packaging_worker.py RUN OUTPUT. For each line on stdin a child is forked and its process id printed. Everything is
-imported before, so that kills hit the work and not the imports.
+Usage: packaging_worker.py RUN OUTPUT. For each line on stdin a child is forked and its process id printed. Everything
+is imported before, so that kills hit the work and not the imports.
 """
 
 import itertools

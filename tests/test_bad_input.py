@@ -267,7 +267,9 @@ def small_disk(tmp_path):
     """A file system with too little space for a package."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", folder], capture_output=True, check=False)
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", folder], capture_output=True, check=False
+    )
     if mount.returncode != 0:
         pytest.skip("mounting is not allowed here; the file size limit is tested instead")
     yield folder

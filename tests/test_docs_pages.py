@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+
 from innereye_core.cli.group import innereye
 from innereye_core.config_files import read_model_config
 

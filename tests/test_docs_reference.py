@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import innereye_core
 import pytest
 import yaml
+
+import innereye_core
 from innereye_core import errors, model
 from innereye_core.builtin import local_registry
 from innereye_core.cli.group import innereye

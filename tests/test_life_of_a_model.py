@@ -84,20 +84,22 @@ def score_py(package: Path, *arguments: object, cwd: Path) -> subprocess.Complet
     if probe.returncode == 0:
         pytest.skip("innereye-core is installed as a copy, so that it cannot be hidden from a subprocess")
     command = [*bare, package / "score.py", *arguments]
-    return subprocess.run(list(map(str, command)), env=environment, cwd=cwd, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        list(map(str, command)), env=environment, cwd=cwd, capture_output=True, text=True, check=False
+    )
 
 
 def test_score_py_needs_nothing_but_the_folder(innereye, ball_package, ball_image, tmp_path):
     innereye("score", ball_package, ball_image, "--output", tmp_path / "expected.nii.gz")
     elsewhere = shutil.move(ball_package, tmp_path / "moved")
-    before = {path for path in elsewhere.rglob("*")}
+    before = set(elsewhere.rglob("*"))
 
     options = ("--data_folder", ball_image.parent, "--image_files", ball_image.name)
     process = score_py(elsewhere, *options, cwd=tmp_path)
 
     assert process.returncode == 0, process.stderr
     assert (elsewhere / "segmentation.nii.gz").read_bytes() == (tmp_path / "expected.nii.gz").read_bytes()
-    assert {path for path in elsewhere.rglob("*")} - before == {elsewhere / "segmentation.nii.gz"}
+    assert set(elsewhere.rglob("*")) - before == {elsewhere / "segmentation.nii.gz"}
 
 
 def test_score_py_refuses_a_changed_package(ball_package, ball_image, tmp_path):
@@ -132,7 +134,9 @@ def test_network_from_the_extra_code_directory_travels_in_the_package(innereye, 
     )
     config = (ball_run / "model.yaml").read_text()
     config = config.replace("innereye_segmentation.networks:UNet3D", "BallCode.nets:build")
-    config = config.replace("{input_channels: 1, feature_channels: 2, classes: 2, downsampling_paths: 1}", "{levels: 1}")
+    config = config.replace(
+        "{input_channels: 1, feature_channels: 2, classes: 2, downsampling_paths: 1}", "{levels: 1}"
+    )
     (ball_run / "model.yaml").write_text(config + "extra_code_directory: BallCode\n")
 
     assert innereye("deploy", ball_run).exit_code == 0
@@ -150,7 +154,12 @@ def test_lightning_run_must_name_its_stitching(innereye, ball_run):
         old = ball_run / "checkpoints" / f"{epoch}_checkpoint.pth.tar"
         state = torch.load(old, weights_only=True)
         weights = {f"model.{key}": value for key, value in state["state_dict"].items()}
-        lightning = {"epoch": epoch, "state_dict": weights, "pytorch-lightning_version": "1.6.5", "optimizer_states": []}
+        lightning = {
+            "epoch": epoch,
+            "state_dict": weights,
+            "pytorch-lightning_version": "1.6.5",
+            "optimizer_states": [],
+        }
         torch.save(lightning, old.with_name(f"epoch={epoch}.ckpt"))
         old.unlink()
 
@@ -158,7 +167,9 @@ def test_lightning_run_must_name_its_stitching(innereye, ball_run):
 
     with (ball_run / "model.yaml").open("a") as config:
         config.write("postprocessing: {largest_component: [{structure: ball}]}\n")
-    text = (ball_run / "model.yaml").read_text().replace("stride_zyx: [4, 6, 6]", "stride_zyx: [4, 6, 6], stitching: crop")
+    text = (
+        (ball_run / "model.yaml").read_text().replace("stride_zyx: [4, 6, 6]", "stride_zyx: [4, 6, 6], stitching: crop")
+    )
     (ball_run / "model.yaml").write_text(text)
     assert innereye("deploy", ball_run).exit_code == 0
     packaged = json.loads((ball_run / "final_model" / "model_inference_config.json").read_text())

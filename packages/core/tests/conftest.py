@@ -15,9 +15,11 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+
 from innereye_core.host import Host, installed_host
 
 TOY_SOURCES = Path(__file__).parent / "toy" / "toy_innereye"
@@ -75,7 +77,9 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
     installed_host.cache_clear()
     temporary = str(tmp_path_factory.getbasetemp())
     for name, module in list(sys.modules.items()):
-        places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+        if type(module) is not ModuleType:  # torch puts objects of its own there
+            continue
+        places = [module.__dict__.get("__file__"), *module.__dict__.get("__path__", ())]
         if any(str(place).startswith(temporary) for place in places):
             del sys.modules[name]
 
@@ -302,7 +306,6 @@ def innereye(
 
     def invoke(*arguments: object) -> Outcome:
         installed_host.cache_clear()
-        command._from_plugins = None
         capfd.readouterr()
         exit_code = run(command, [str(argument) for argument in arguments], "innereye")
         captured = capfd.readouterr()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from innereye_core.candidates import has_candidates, list_candidates
 from innereye_core.errors import InputError, MissingPluginError
 from innereye_core.host import Host

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import pytest
+
 from innereye_core import __version__
 from innereye_core.cli.group import innereye as command
 

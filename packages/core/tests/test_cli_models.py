@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from innereye_core.digests import sha256_of_file
 
 Invoke = Callable[..., Any]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from innereye_core import load_model, score
 from innereye_core.errors import InputError, IntegrityError, MissingPluginError
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from innereye_core import __version__
 
 Invoke = Callable[..., Any]
@@ -51,6 +52,13 @@ def test_env_merge_refuses_contradictions_and_writes_nothing(innereye: Invoke, t
 
     outcome.refused(3, "a.yml:1", "b.yml:1", "numpy=1.21", "numpy>=1.24")
     assert not (tmp_path / "m.yml").exists()
+
+
+def test_env_merge_does_not_replace_what_it_reads(innereye: Invoke, tmp_path: Path) -> None:
+    file = tmp_path / "a.yml"
+    file.write_text("dependencies: [numpy]\n")
+    innereye("env", "merge", file, "--output", file).refused(2, str(file))
+    assert file.read_text() == "dependencies: [numpy]\n"
 
 
 def test_env_merge_of_what_is_not_there(innereye: Invoke, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import jsonschema
 import pytest
+from ruamel.yaml import YAML
+
 from innereye_core.config import ModelConfig
 from innereye_core.config_files import (
     InnerEyeConfig,
@@ -21,7 +23,6 @@ from innereye_core.config_files import (
     read_model_config,
 )
 from innereye_core.errors import InputError
-from ruamel.yaml import YAML
 
 EVERY_KEY = Path(__file__).parent / "data" / "model_every_key.yaml"
 

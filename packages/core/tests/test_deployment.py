@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from innereye_core import PackageOptions, RegistrationOptions, SelectionOptions, deploy, package, register
 from innereye_core.builtin.local_registry import LocalRegistry
 from innereye_core.deployment import default_registry, open_run
@@ -168,6 +169,18 @@ def test_changed_package_is_not_registered(made: Package, host: Host) -> None:
 def test_unacceptable_name(made: Package, host: Host) -> None:
     with pytest.raises(UsageError, match=r"'My Model' cannot be the name of a model"):
         register(made, RegistrationOptions(name="My Model"), host=host)
+
+
+def test_digest_of_the_package_is_not_for_callers_to_state(made: Package, host: Host) -> None:
+    with pytest.raises(UsageError, match="package_digest"):
+        register(made, RegistrationOptions(properties={"package_digest": "sha256:0"}), host=host)
+    assert LocalRegistry().models() == []
+
+
+def test_unacceptable_name_is_refused_before_the_work(run_folder: Path, host: Host) -> None:
+    with pytest.raises(UsageError, match="cannot be the name"):
+        deploy(run_folder, registration=RegistrationOptions(name="My Model"), host=host)
+    assert not (run_folder / "final_model").exists()
 
 
 @pytest.mark.parametrize("then", ["pass", "raise OSError('no mail today')"])

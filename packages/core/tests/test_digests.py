@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
+
 from innereye_core.digests import copy_with_digest, sha256_of_bytes, sha256_of_file
 
 # FIPS 180-2, appendix B.1 and the empty message.

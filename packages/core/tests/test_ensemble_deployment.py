@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from innereye_core import PackageOptions, RegistrationOptions, SelectionOptions, deploy, package, register
 from innereye_core.builtin.local_registry import LocalRegistry
 from innereye_core.config_files import PackagedConfig, read_inference_config
@@ -233,7 +234,7 @@ def test_fold_without_a_checkpoint(folds: Path, host: Host) -> None:
         package(folds, ensemble=True, host=host)
 
 
-@pytest.mark.parametrize("status", ["failed", "Failed", "canceled", "CANCELLED"])
+@pytest.mark.parametrize("status", ["failed", "Failed", "canceled", "CANCELLED", "Running", "queued"])
 def test_fold_that_failed(folds: Path, host: Host, status: str) -> None:
     describe(folds / "2", status=status)
     with pytest.raises(InputError, match=rf"fold 2 is {status}; finish it"):

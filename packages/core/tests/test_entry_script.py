@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import innereye_core
 import pytest
+
+import innereye_core
 
 Run = Callable[..., Any]
 

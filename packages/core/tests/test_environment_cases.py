@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from ruamel.yaml import YAML
+
 from innereye_core.builtin.environments import CondaMerge
 from innereye_core.contract.providers import EnvironmentMerger
 from innereye_core.errors import InputError
 from innereye_core.model import EnvironmentFile, MergedEnvironment
-from ruamel.yaml import YAML
 
 Merge: TypeAlias = Callable[..., MergedEnvironment]
 

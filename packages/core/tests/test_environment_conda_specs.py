@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+
 from innereye_core.environments.conda_specs import CondaSpec, builds_agree, channels_agree, parse_spec
 from innereye_core.environments.conda_versions import CondaVersion, VersionSet, matching
 from innereye_core.environments.located import Entry, Place

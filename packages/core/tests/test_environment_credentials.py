@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from innereye_core.builtin.environments import CondaMerge
 from innereye_core.environments.credentials import has_credentials, redacted
 from innereye_core.environments.located import shown

@@ -11,11 +11,12 @@ import pytest
 import yaml as yaml_1_1
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
 from innereye_core.builtin.environments import CondaMerge
 from innereye_core.environments.writing import environment_text
 from innereye_core.errors import InputError
 from innereye_core.model import EnvironmentFile, MergedEnvironment
-from ruamel.yaml import YAML
 
 
 def merge(folder: Path, *texts: str, **options: Any) -> MergedEnvironment:

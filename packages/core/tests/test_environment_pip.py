@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from ruamel.yaml import YAML
+
 from innereye_core.builtin.environments import CondaMerge
 from innereye_core.environments.pip_versions import is_unsatisfiable, no_boundary_satisfies
 from innereye_core.errors import InputError
 from innereye_core.model import EnvironmentFile, MergedEnvironment
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from ruamel.yaml import YAML
 
 MergePip: TypeAlias = Callable[..., MergedEnvironment]
 

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+
 from innereye_core.environments.reading import Environment, read_environment
 from innereye_core.errors import InputError
 from innereye_core.model import EnvironmentFile

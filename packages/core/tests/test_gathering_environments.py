@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from innereye_core import PackageOptions, SelectionOptions, package
-from innereye_core.environment_files import third_party_requirements
 from innereye_core.errors import InputError, MissingPluginError
 from innereye_core.host import Host
+from innereye_core.packaging.environment_files import third_party_requirements
 
 LISTING = """
     from pathlib import Path

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from innereye_core.contract import hookspecs
 from innereye_core.errors import InputError, MissingPluginError, UsageError
 from innereye_core.host import Host

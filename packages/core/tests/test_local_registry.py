@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from innereye_core.builtin import local_registry
 from innereye_core.builtin.local_registry import LocalRegistry, registry_folder
 from innereye_core.contract.providers import Registry

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+
 from innereye_core.builtin.local_registry import LocalRegistry
 from innereye_core.manifest import open_package, verify, write_manifest
 from innereye_core.model import Manifest, Package, Registration, RunRecord

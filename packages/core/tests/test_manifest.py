@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from innereye_core.digests import sha256_of_bytes
 from innereye_core.errors import InnerEyeError, InputError, IntegrityError
 from innereye_core.manifest import copy_package, open_package, read_manifest, verify, write_manifest

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from innereye_core.builtin.metrics_csv import read_metrics
 from innereye_core.errors import InputError
 from innereye_core.model import SubjectScore

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from innereye_core import PackageOptions, package
 from innereye_core.errors import InputError
 from innereye_core.host import Host
 from innereye_core.manifest import verify
 from innereye_core.model import MergedEnvironment, ToolboxSource
-from innereye_core.network_origin import carried_source
+from innereye_core.packaging.network_origin import carried_source
 
 NETS = """\
 class Net:
@@ -49,6 +50,16 @@ def test_distribution_that_the_environment_does_not_list_is_carried(distribution
     assert carried("acmenets.nets:Net") == ToolboxSource(
         "Plugins", "acmenets", distribution / "acmenets", "Acme.Nets", "2.1"
     )
+
+
+def test_plugin_that_is_installed_editable_is_carried_too(distribution: Path) -> None:
+    info = distribution / "acme_nets-2.1.dist-info"
+    (info / "RECORD").write_text("_acme_nets.pth,,\n")
+    (info / "entry_points.txt").write_text("[innereye]\nacme = acmenets.plugin\n")
+
+    source = carried("acmenets.nets:Net")
+
+    assert source == ToolboxSource("Plugins", "acmenets", distribution / "acmenets", "Acme.Nets", "2.1")
 
 
 @pytest.mark.parametrize(

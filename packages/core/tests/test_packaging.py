@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import innereye_core
 import pytest
+
+import innereye_core
 from innereye_core import PackageOptions, SelectionOptions, package
 from innereye_core.config_files import PackagedConfig, read_inference_config
 from innereye_core.digests import sha256_of_file

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from innereye_core import SelectionOptions, package
 from innereye_core.config_files import PackagedConfig, read_inference_config
 from innereye_core.errors import InputError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from innereye_core.errors import MissingPluginError
 from innereye_core.plugins import InstalledPlugin, PluginModule, discover, load_plugins
 

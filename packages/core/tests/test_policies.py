@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+
 from innereye_core.builtin.policies import BestValidationDice, LastEpoch, NamedEpoch
 from innereye_core.errors import InputError, UsageError
 from innereye_core.model import Candidate, ScoredCandidate, SubjectScore

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+
 from innereye_core import publishing
 from innereye_core.errors import RegistryError, StorageError
 from innereye_core.publishing import (

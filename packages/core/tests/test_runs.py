@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from innereye_core.builtin.runs import LocalRuns
 from innereye_core.contract.providers import RunSource
 from innereye_core.errors import InputError, StorageError

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+
 from innereye_core import SelectionOptions, select
 from innereye_core.errors import InputError, UsageError
 from innereye_core.host import Host

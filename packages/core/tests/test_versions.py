@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from innereye_core import __version__
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -10,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+
 from innereye_core.config import (
     InferenceConfig,
     InputConfig,

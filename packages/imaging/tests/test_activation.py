@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.special
+
 from innereye_core.config import ModelConfig
 from innereye_core.errors import InputError, IntegrityError
 from innereye_imaging.geometry import Grid

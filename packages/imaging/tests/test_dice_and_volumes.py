@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 from innereye_core.errors import InputError
 from innereye_core.model import StructureVolume
 from innereye_imaging.metrics import dice_per_structure

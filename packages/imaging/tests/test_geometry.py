@@ -7,6 +7,7 @@ from itertools import permutations, product
 import nibabel as nib
 import numpy as np
 import pytest
+
 from innereye_core.errors import InputError
 from innereye_imaging.geometry import Grid, Image, check_affine, reorient, resample, resampled_grid, restore_axes
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from innereye_core.contract.providers import ImageFormat
 from innereye_core.errors import InputError
 from innereye_imaging.formats import format_for, read_image

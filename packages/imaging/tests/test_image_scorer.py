@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
+
 from innereye_core.config import ModelConfig
 from innereye_core.errors import InputError, IntegrityError, MissingPluginError, UsageError
 from innereye_core.model import ModelFiles, ScoreRequest

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
+
 from innereye_core.errors import InputError, StorageError, UsageError
 from innereye_imaging.geometry import Image
 from innereye_imaging.itk_formats import MetaImage, Nrrd

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+
 from innereye_core.errors import InputError, UsageError
 from innereye_imaging.geometry import Image
 from innereye_imaging.nifti import Nifti

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from innereye_core.config import CTWindow, MRIWindow, NoNormalization, SimpleNorm, TrimmedNorm
 from innereye_core.errors import InputError
 from innereye_imaging.normalization import fit_intensity_map

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from innereye_core.errors import InputError, StorageError
 from innereye_imaging.geometry import Image
 from innereye_imaging.nifti import Nifti

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.ndimage
+
 from innereye_core.config import LargestComponent, SliceExclusionRule, SummedProbabilityRule
 from innereye_imaging.postprocessing import (
     exclude_slices,

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Picture
+
 from innereye_core.config import CTWindow, ModelConfig
 from innereye_core.errors import InputError
 from innereye_imaging.geometry import Image, reorient
 from innereye_imaging.preview import write_preview
-from PIL import Image as Picture
 
 MakeConfig = Callable[..., ModelConfig]
 SIZE = (20, 30, 40)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.ndimage
+
 from innereye_core.config import (
     LargestComponent,
     ModelConfig,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from innereye_core.config import ModelConfig
 from innereye_core.model import SizeZYX
 from innereye_imaging.geometry import Grid

@@ -9,6 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+
 from innereye_core.config import CTWindow, ModelConfig, MRIWindow
 from innereye_core.errors import InputError
 from innereye_imaging.geometry import Image

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from innereye_core.config import InferenceConfig
 from innereye_core.errors import InputError
 from innereye_core.model import NetworkGeometry, SizeZYX

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from innereye_core.host import Host
 from innereye_core.plugins import PluginModule
 from innereye_demo.brain import Brain, load_brain

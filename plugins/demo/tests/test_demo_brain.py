@@ -6,6 +6,7 @@ import socket
 
 import numpy as np
 import pytest
+
 from innereye_demo.brain import Brain, load_brain
 
 

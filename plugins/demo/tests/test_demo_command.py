@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from innereye_core.cli.group import innereye
 from innereye_core.cli.main import run
 

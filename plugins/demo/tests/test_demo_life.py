@@ -12,11 +12,12 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from matplotlib.image import imread
+from numpy.typing import NDArray
+
 from innereye_core import load_model
 from innereye_core.manifest import open_package, verify
 from innereye_core.registered_models import find_model
-from matplotlib.image import imread
-from numpy.typing import NDArray
 
 PACKAGE_FILES = {
     "score.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from innereye_demo.brain import Brain
 from innereye_demo.regions import Slab, splits
 from innereye_demo.training import Schedule

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from innereye_core.config_files import read_model_config
 from innereye_core.host import Host
 from innereye_demo.brain import Brain

@@ -13,11 +13,12 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+
 from innereye_core.config import CTWindow, InferenceConfig, ModelConfig, NetworkConfig, Structure
 from innereye_core.host import Host
 from innereye_core.plugins import PluginModule
 from innereye_segmentation.networks import UNet3D
-from numpy.typing import NDArray
 
 SHARED = Path(__file__).parents[4] / "shared"
 

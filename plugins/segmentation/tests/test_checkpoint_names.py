@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from innereye_segmentation.checkpoints.names import epoch_in_name, format_of
 
 

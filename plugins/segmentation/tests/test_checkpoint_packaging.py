@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from torch import Tensor
+
 from innereye_core.errors import InputError, IntegrityError, StorageError
 from innereye_segmentation.checkpoints.packaging import write_packaged
 from innereye_segmentation.checkpoints.reading import read_checkpoint
-from torch import Tensor
 
 WEIGHTS = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.ones(2)}
 

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from torch import Tensor, nn
+
 from innereye_core.errors import InputError, IntegrityError
 from innereye_segmentation.checkpoints.reading import epoch_of, load_weights, read_checkpoint
-from torch import Tensor, nn
 
 WEIGHTS = {"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([3.0])}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from innereye_core.errors import InputError
 from innereye_segmentation.networks.extra_code import register_extra_code
 

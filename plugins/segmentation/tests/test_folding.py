@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from innereye_segmentation.checkpoints.reading import load_weights
 from innereye_segmentation.folding import fold_batch_normalization
 from innereye_segmentation.networks import UNet3D
-from torch import Tensor, nn
 
 
 def trained(network: nn.Module) -> nn.Module:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import nibabel
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from innereye_core.config import (
     CTWindow,
     InferenceConfig,
@@ -22,7 +24,6 @@ from innereye_core.host import Host
 from innereye_core.model import ModelFiles
 from innereye_imaging.pipeline import Segmentation, prepare_study, segment
 from innereye_segmentation.providers import TorchRuntime
-from numpy.typing import NDArray
 
 LATER = ("a_noise_stride_eq_crop", "a_noise_stride_half", "c_phantom_stride_half", "j_phantom_lcc")
 EARLIER = ("a_noise_stride_half", "c_phantom_stride_eq_crop")

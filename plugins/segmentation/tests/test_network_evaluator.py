@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+
 from innereye_core.config import ModelConfig
 from innereye_core.errors import InputError
 from innereye_core.host import Host
@@ -18,7 +20,6 @@ from innereye_imaging.pipeline import prepare_study, segment
 from innereye_segmentation.networks import UNet3D
 from innereye_segmentation.providers import NetworkEvaluator
 from innereye_segmentation.runtime import load_network
-from numpy.typing import NDArray
 
 MakeConfig = Callable[..., ModelConfig]
 WriteImage = Callable[..., Path]

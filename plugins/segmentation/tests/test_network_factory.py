@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from innereye_core.config import NetworkConfig
 from innereye_core.errors import InputError
 from innereye_segmentation.networks import UNet3D

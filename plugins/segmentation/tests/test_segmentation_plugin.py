@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import innereye_segmentation
 import torch
+
+import innereye_segmentation
 from innereye_core.host import Host
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from innereye_core.config import ModelConfig, NetworkConfig
 from innereye_core.errors import InputError, IntegrityError, MissingPluginError
 from innereye_core.model import ModelFiles, NetworkGeometry
 from innereye_segmentation.networks import UNet3D
 from innereye_segmentation.providers import TorchRuntime
 from innereye_segmentation.runtime import TorchNetwork, load_network, with_geometry
-from torch import nn
 
 MakeConfig = Callable[..., ModelConfig]
 WriteCode = Callable[..., Path]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from innereye_segmentation.checkpoints.reading import load_weights
 from innereye_segmentation.networks import UNet3D
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from innereye_core.errors import InputError
 from innereye_segmentation.dataset import ValidationSubject, read_validation_split
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         register,
         select,
     )
-    from innereye_core.packaging import PackageOptions
+    from innereye_core.packaging.plan import PackageOptions
     from innereye_core.registered_models import load_model
     from innereye_core.scoring import score
 
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "PackageOptions": "packaging",
+    "PackageOptions": "packaging.plan",
     "RegistrationOptions": "deployment",
     "SelectionOptions": "deployment",
     "deploy": "deployment",

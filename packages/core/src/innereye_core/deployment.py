@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innereye_core.candidates import has_candidates
-from innereye_core.errors import InnerEyeError, InputError, MissingPluginError
+from innereye_core.errors import InnerEyeError, InputError, MissingPluginError, UsageError
 from innereye_core.host import Host, installed_host
 from innereye_core.model import (
     FINAL_ENSEMBLE_MODEL,
@@ -34,7 +35,7 @@ from innereye_core.selecting import DEFAULT_POLICY, select_candidate
 if TYPE_CHECKING:
     from innereye_core.config import ModelConfig
     from innereye_core.contract.providers import Progress, Registry, RunSource
-    from innereye_core.packaging import MemberSource, PackageOptions
+    from innereye_core.packaging.plan import MemberSource, PackageOptions
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +44,18 @@ REGISTRY_VARIABLE = "INNEREYE_REGISTRY"
 FOLDS_PROPERTY = "number_of_cross_validation_splits"
 """Tag or property of a parent run that says how many folds there must be."""
 
-_BROKEN = {"failed", "canceled", "cancelled"}
+_UNUSABLE = {
+    "failed",
+    "canceled",
+    "cancelled",
+    "notstarted",
+    "queued",
+    "preparing",
+    "starting",
+    "running",
+    "finalizing",
+}
+"""Statuses, in lower case, of folds whose checkpoints are not what the training is meant to end with."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +152,8 @@ def package(
         progress: where to say how far it is; None: nowhere.
 
     Raises:
-        InputError, IntegrityError, RegistryError, StorageError: see :func:`innereye_core.packaging.make_package`.
+        InputError, IntegrityError, RegistryError, StorageError: see
+            :func:`innereye_core.packaging.making.make_package`.
     """
     host = host or installed_host()
     opened = open_run(run, host)
@@ -177,6 +190,7 @@ def register(
     opened = package if isinstance(package, Package) else open_package(Path(package))
     run = run or _run_around(opened, host)
     options = options or RegistrationOptions()
+    _refuse_impossible(options)
     registry = default_registry(host, options.registry, run)
     model = registry.register(opened, _registration(opened, options, run))
     if run is not None:
@@ -213,6 +227,7 @@ def deploy(
     host = host or installed_host()
     opened = open_run(run, host)
     registration = registration or RegistrationOptions()
+    _refuse_impossible(registration)
     default_registry(host, registration.registry, opened)  # a registry that is not there is refused before the work
     replace = packaging is not None and packaging.replace
     folds = _folds(opened, allow_missing_folds, host) if ensemble else ()
@@ -257,7 +272,7 @@ def default_registry(host: Host, name: str | None = None, run: Run | None = None
 
 
 def _selected(run: Run, options: SelectionOptions, host: Host, progress: Progress | None) -> MemberSource:
-    from innereye_core.packaging import MemberSource
+    from innereye_core.packaging.plan import MemberSource
 
     config, extra_code = _config_of(run, options.extra_code_directory)
     selection = select_candidate(
@@ -301,7 +316,7 @@ def _folds(parent: Run, allow_missing: bool, host: Host) -> tuple[Run, ...]:
         child = children.get(number)
         if child is None:
             missing[number] = "is not there"
-        elif child.status.lower() in _BROKEN:
+        elif child.status.lower() in _UNUSABLE:
             missing[number] = f"is {child.status}"
         elif not has_candidates(child, formats):
             missing[number] = "has no checkpoint"
@@ -331,7 +346,8 @@ def _packaged(
     options: PackageOptions | None,
     host: Host,
 ) -> Package:
-    from innereye_core.packaging import PackageOptions, make_package
+    from innereye_core.packaging.making import make_package
+    from innereye_core.packaging.plan import PackageOptions
 
     made = make_package(sources, run, kind, target, options or PackageOptions(), host)
     host.after_package(made)
@@ -339,6 +355,19 @@ def _packaged(
 
 
 # --- registering ------------------------------------------------------------------------------------------------------
+
+
+def _refuse_impossible(options: RegistrationOptions) -> None:
+    """Say before any work what no registry would take."""
+    from innereye_core.config import MODEL_NAME_PATTERN
+
+    if options.name is not None and re.fullmatch(MODEL_NAME_PATTERN, options.name) is None:
+        raise UsageError(
+            f"--name {options.name!r} cannot be the name of a model; use letters, digits, '.', '_' and '-', "
+            "beginning with a letter or digit, 255 at most"
+        )
+    if "package_digest" in (options.properties or {}):
+        raise UsageError("--property package_digest is the digest of the package itself; leave it out")
 
 
 def _registration(package: Package, options: RegistrationOptions, run: Run | None) -> Registration:

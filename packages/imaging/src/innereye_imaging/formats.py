@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from innereye_core.errors import InputError
 
+from innereye_core.errors import InputError
 from innereye_imaging.geometry import Image, check_affine
 
 if TYPE_CHECKING:

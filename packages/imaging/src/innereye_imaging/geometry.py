@@ -12,9 +12,10 @@ from itertools import product
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
+
 from innereye_core.errors import InputError
 from innereye_core.model import SizeZYX
-from numpy.typing import NDArray
 
 Voxels: TypeAlias = NDArray[Any]
 SpacingXYZ: TypeAlias = tuple[float, float, float]

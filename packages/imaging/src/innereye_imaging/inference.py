@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from array_api_compat import array_namespace
+
 from innereye_core.config import ModelConfig
 from innereye_core.errors import InputError, IntegrityError
 from innereye_core.model import NetworkGeometry
-
 from innereye_imaging.patches import PatchReader
 from innereye_imaging.tiling import Box, Tile, TilingPlan
 

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from innereye_core.errors import InputError
 from numpy.typing import NDArray
+
+from innereye_core.errors import InputError
 
 
 def dice_per_structure(

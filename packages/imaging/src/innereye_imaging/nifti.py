@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from innereye_core.errors import InputError, UsageError
 
+from innereye_core.errors import InputError, UsageError
 from innereye_imaging.formats import as_image, unreadable, without_single_time_point
 from innereye_imaging.geometry import Image, axis_codes
 

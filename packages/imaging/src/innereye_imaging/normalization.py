@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from innereye_core.config import CTWindow, MRIWindow, NoNormalization, Normalization, SimpleNorm, TrimmedNorm
-from innereye_core.errors import InputError
 from numpy.typing import NDArray
 
+from innereye_core.config import CTWindow, MRIWindow, NoNormalization, Normalization, SimpleNorm, TrimmedNorm
+from innereye_core.errors import InputError
 from innereye_imaging.geometry import Voxels
 
 _QUARTILE_OF_STANDARD_NORMAL = 0.67448975

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from innereye_core.errors import InputError, UsageError
 from innereye_core.publishing import storage_errors
-
 from innereye_imaging.formats import format_for, known_suffixes, suffix_of
 from innereye_imaging.geometry import Image
 

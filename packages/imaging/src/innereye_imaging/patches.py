@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from innereye_core.model import SizeZYX
 from numpy.typing import NDArray
 
+from innereye_core.model import SizeZYX
 from innereye_imaging.geometry import Voxels
 from innereye_imaging.normalization import IntensityMap
 from innereye_imaging.tiling import TilingPlan

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from array_api_compat import to_device
-from innereye_core.config import ModelConfig
 from numpy.typing import NDArray
 
+from innereye_core.config import ModelConfig
 from innereye_imaging.inference import common_geometry, patch_posteriors
 from innereye_imaging.patches import PatchReader
 from innereye_imaging.postprocessing import (

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innereye_core.contract import hookimpl
 
 if TYPE_CHECKING:
     from innereye_core.model import ToolboxSource
-
     from innereye_imaging.itk_formats import MetaImage, Nrrd
     from innereye_imaging.nifti import Nifti
     from innereye_imaging.scorer import ImageScorer
@@ -35,9 +33,10 @@ def innereye_scorers() -> list[type[ImageScorer]]:
 @hookimpl
 def innereye_toolbox_sources() -> list[ToolboxSource]:
     """This import package, which every model package carries."""
-    from innereye_core.model import ToolboxSource
+    from pathlib import Path
 
     import innereye_imaging
+    from innereye_core.model import ToolboxSource
 
     return [
         ToolboxSource(

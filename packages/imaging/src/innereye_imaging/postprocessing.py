@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from array_api_compat import array_namespace
 from array_api_compat import device as device_of
-from innereye_core.config import LargestComponent, ModelConfig, SliceExclusionRule, SummedProbabilityRule
 from numpy.typing import NDArray
+
+from innereye_core.config import LargestComponent, ModelConfig, SliceExclusionRule, SummedProbabilityRule
 
 if TYPE_CHECKING:
     from innereye_core.contract.providers import Array

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from innereye_core.config import CTWindow, ModelConfig
-from innereye_core.errors import InputError
 from numpy.typing import NDArray
 
+from innereye_core.config import CTWindow, ModelConfig
+from innereye_core.errors import InputError
 from innereye_imaging.geometry import Image, reorient
 from innereye_imaging.statistics import structure_volumes
 
@@ -57,7 +57,8 @@ def write_preview(path: Path, image: Image, labels: NDArray[np.uint8], config: M
     """Draw the axial, coronal and sagittal plane through the middle of the structures.
 
     Each plane is, of those that show most structures and are near the structures' common centre, the one with most
-    labelled voxels; without any structure it is the middle of the image. The image is windowed as the network's CT window, else between percentiles.
+    labelled voxels; without any structure it is the middle of the image. The image is windowed as the network's CT
+    window, else between percentiles.
 
     Args:
         path: PNG file; replaced if it exists.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from innereye_core.errors import IntegrityError, MissingPluginError, UsageError
 from innereye_core.model import ScoreRequest, ScoreResult
-
 from innereye_imaging.geometry import Image
 from innereye_imaging.output_files import open_output, write_images
 from innereye_imaging.pipeline import prepare_study, segment

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from innereye_core.model import StructureVolume
 from numpy.typing import NDArray
+
+from innereye_core.model import StructureVolume
 
 _MM3_PER_ML = 1000
 

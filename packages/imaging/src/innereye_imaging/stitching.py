@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from array_api_compat import array_namespace
 from array_api_compat import device as device_of
-from innereye_core.config import Stitching
 from numpy.typing import NDArray
 
+from innereye_core.config import Stitching
 from innereye_imaging.tiling import AxisPlan, Box, Tile, TilingPlan
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from innereye_core.config import InputConfig, ModelConfig
 from innereye_core.errors import InputError
 from innereye_core.model import Check
-from numpy.typing import NDArray
-
 from innereye_imaging.formats import read_image
 from innereye_imaging.geometry import (
     Grid,

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from innereye_imaging.geometry import Image
 from numpy.typing import NDArray
+
+from innereye_imaging.geometry import Image
 
 SPACING_MM = 2
 """Voxel size, coarse enough for a laptop."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from innereye_core.cli.verbosity import verbosity_options
 
 _PARTS_WITHOUT_FOLDS = 3
@@ -35,7 +36,6 @@ def demo(output: Path, folds: int | None) -> int:
     """
     from innereye_core.cli.output import progress
     from innereye_core.host import installed_host
-
     from innereye_demo.output_folder import OutputFolder
 
     host = installed_host()

@@ -13,20 +13,18 @@ from innereye_core.builtin.local_registry import REGISTRY_DIR_VARIABLE
 from innereye_core.candidates import CHECKPOINT_FOLDER
 from innereye_core.config_files import read_model_config
 from innereye_core.publishing import publish, staged_folder, storage_errors
-from innereye_imaging.formats import read_image
-from innereye_imaging.output_files import open_output, write_images
-from innereye_imaging.preview import write_preview
-
 from innereye_demo.output_folder import OutputFolder
 from innereye_demo.run_folder import MODEL_CONFIG, write_dataset, write_settings
 from innereye_demo.training import Schedule, train
+from innereye_imaging.formats import read_image
+from innereye_imaging.output_files import open_output, write_images
+from innereye_imaging.preview import write_preview
 
 if TYPE_CHECKING:
     from innereye_core.contract.providers import Progress
     from innereye_core.deployment import Deployment
     from innereye_core.host import Host
     from innereye_core.model import ScoreResult
-
     from innereye_demo.brain import Brain
     from innereye_demo.regions import Split
 

@@ -7,11 +7,11 @@ import time
 from collections.abc import Sequence
 
 import click
+
 from innereye_core.builtin.local_registry import REGISTRY_DIR_VARIABLE
 from innereye_core.cli.output import print_table
 from innereye_core.cli.select import print_selection
 from innereye_core.deployment import Deployment
-
 from innereye_demo.brain import SPACING_MM, Brain
 from innereye_demo.output_folder import OutputFolder
 from innereye_demo.regions import GAP_SLICES, Split

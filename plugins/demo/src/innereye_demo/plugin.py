@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from innereye_core.contract import hookimpl
-from innereye_core.contract.providers import Commands
+
+if TYPE_CHECKING:
+    from innereye_core.contract.providers import Commands
 
 
 @hookimpl

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from innereye_imaging.geometry import Grid, Image
 
 from innereye_demo.brain import Brain
+from innereye_imaging.geometry import Grid, Image
 
 GAP_SLICES = 4
 """Slices between what is held out and what is trained on: 8 mm."""

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from innereye_core.config_files import MODEL_FILE
-from innereye_core.environment_files import ENVIRONMENT_FILE
-from innereye_imaging.geometry import Image
-from innereye_imaging.nifti import Nifti
 
+from innereye_core.config_files import MODEL_FILE
+from innereye_core.packaging.environment_files import ENVIRONMENT_FILE
 from innereye_demo.brain import Brain
 from innereye_demo.regions import Slab, Split
+from innereye_imaging.geometry import Image
+from innereye_imaging.nifti import Nifti
 
 MODEL_CONFIG = Path(__file__).parent / MODEL_FILE
 """The config of the demo's model."""

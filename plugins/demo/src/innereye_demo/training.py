@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from innereye_imaging.study import prepare_study, read_mask
-from innereye_segmentation.networks.factory import build_network
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from innereye_demo.run_folder import Subject
+from innereye_imaging.study import prepare_study, read_mask
+from innereye_segmentation.networks.factory import build_network
 
 if TYPE_CHECKING:
     from innereye_core.config import ModelConfig

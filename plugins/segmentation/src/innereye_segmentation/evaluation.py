@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+
 from innereye_core.model import SubjectScore
 from innereye_imaging.metrics import dice_per_structure
 from innereye_imaging.pipeline import prepare_study, read_mask, segment
-
 from innereye_segmentation.dataset import read_validation_split
 from innereye_segmentation.runtime import load_network, with_geometry
 

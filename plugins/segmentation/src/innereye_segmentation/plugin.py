@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from innereye_core.contract import hookimpl
-from innereye_core.model import ToolboxSource
 
-from innereye_segmentation import __version__
-from innereye_segmentation.providers import CHECKPOINT_FORMATS, NetworkEvaluator, TorchCheckpointFormat, TorchRuntime
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from innereye_core.model import ToolboxSource
+    from innereye_segmentation.providers import NetworkEvaluator, TorchCheckpointFormat, TorchRuntime
 
 
 @hookimpl
 def innereye_checkpoint_formats() -> Sequence[TorchCheckpointFormat]:
     """InnerEye's checkpoints, Lightning's, bare state dicts, and safetensors."""
+    from innereye_segmentation.providers import CHECKPOINT_FORMATS
+
     return CHECKPOINT_FORMATS
 
 
 @hookimpl
 def innereye_evaluators() -> Sequence[type[NetworkEvaluator]]:
     """The network on the validation images."""
+    from innereye_segmentation.providers import NetworkEvaluator
+
     return [NetworkEvaluator]
 
 
 @hookimpl
 def innereye_runtimes() -> Sequence[type[TorchRuntime]]:
     """PyTorch."""
+    from innereye_segmentation.providers import TorchRuntime
+
     return [TorchRuntime]
 
 
 @hookimpl
 def innereye_toolbox_sources() -> Sequence[ToolboxSource]:
     """This package, which a packaged model needs to build and run its network."""
+    from pathlib import Path
+
+    from innereye_core.model import ToolboxSource
+    from innereye_segmentation import __version__
+
     return [
         ToolboxSource(
             section="ML",

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from innereye_core.errors import InputError, MissingPluginError
-from innereye_core.model import NetworkGeometry, SizeZYX
 from torch import Tensor, nn
 
+from innereye_core.errors import InputError, MissingPluginError
+from innereye_core.model import NetworkGeometry, SizeZYX
 from innereye_segmentation.checkpoints.reading import load_weights
 from innereye_segmentation.folding import fold_batch_normalization, gives
 from innereye_segmentation.networks.factory import build_network, describe
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from innereye_core.config import ModelConfig
     from innereye_core.contract.providers import Device
-    from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 

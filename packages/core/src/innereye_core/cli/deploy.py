@@ -48,7 +48,7 @@ def deploy(run: str, as_json: bool, **options: Any) -> int:
 
 
 def _document(deployment: Deployment) -> dict[str, Any]:
-    from innereye_core.validation_table import selection_document
+    from innereye_core.packaging.validation_table import selection_document
 
     selections = [selection_document(selection) for selection in deployment.selections]
     document = registration_document(deployment.model, deployment.run.id)

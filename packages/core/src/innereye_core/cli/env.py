@@ -29,11 +29,14 @@ def env() -> None:
 @verbosity_options
 def merge(files: tuple[Path, ...], output: Path, name: str | None, merge_strategy: str) -> None:
     """Merge FILE... in their order; contradictions are refused with files and lines."""
-    from innereye_core.environment_files import COMMAND_LINE
+    from innereye_core.errors import UsageError
     from innereye_core.host import installed_host
     from innereye_core.model import EnvironmentFile
+    from innereye_core.packaging.environment_files import COMMAND_LINE
     from innereye_core.publishing import write_file_atomically
 
+    if any(output.resolve() == file.resolve() for file in files):
+        raise UsageError(f"--output {output} is also one of the files to merge, which would be lost; name another")
     merger = installed_host().environment_merger(merge_strategy)
     merged = merger.merge([EnvironmentFile(file, COMMAND_LINE) for file in files], name=name)
     for warning in merged.warnings:

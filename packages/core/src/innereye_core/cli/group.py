@@ -33,31 +33,33 @@ _COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group whose subcommands are import paths; plugins add theirs through ``innereye_commands``."""
+class PluginCommands:
+    """Collects what plugins add (:class:`innereye_core.contract.providers.Commands`)."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        self._from_plugins: dict[str, LazyCommand] | None = None
+    def __init__(self) -> None:
+        self.added: dict[str, LazyCommand] = {}
 
     def add(self, name: str, import_path: str, help: str) -> None:
-        """Add a plugin's subcommand (:class:`innereye_core.contract.providers.Commands`)."""
-        added = self._from_plugins if self._from_plugins is not None else {}
-        other = _COMMANDS.get(name) or added.get(name)
+        """Add a plugin's subcommand."""
+        other = _COMMANDS.get(name) or self.added.get(name)
         if other is not None:
             raise MissingPluginError(
                 f"command {name!r} is offered by {other.import_path} and {import_path}; "
                 "block one of their plugins with INNEREYE_DISABLED_PLUGINS"
             )
-        added[name] = LazyCommand(import_path, help)
+        self.added[name] = LazyCommand(import_path, help)
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are import paths; plugins add theirs through ``innereye_commands``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Core's commands in the order of a model's life, then those of plugins."""
-        return [*_COMMANDS, *sorted(self._plugin_commands())]
+        return [*_COMMANDS, *sorted(_plugin_commands())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a subcommand."""
-        lazy = _COMMANDS.get(cmd_name) or self._plugin_commands().get(cmd_name)
+        lazy = _COMMANDS.get(cmd_name) or _plugin_commands().get(cmd_name)
         if lazy is None:
             return None
         module, _, attribute = lazy.import_path.partition(":")
@@ -73,17 +75,17 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands without importing any."""
-        commands = {**_COMMANDS, **dict(sorted(self._plugin_commands().items()))}
+        commands = {**_COMMANDS, **dict(sorted(_plugin_commands().items()))}
         with formatter.section("Commands"):
             formatter.write_dl([(name, lazy.help) for name, lazy in commands.items()])
 
-    def _plugin_commands(self) -> dict[str, LazyCommand]:
-        if self._from_plugins is None:
-            from innereye_core.host import installed_host
 
-            self._from_plugins = {}
-            installed_host().commands(self)
-        return self._from_plugins
+def _plugin_commands() -> dict[str, LazyCommand]:
+    from innereye_core.host import installed_host
+
+    commands = PluginCommands()
+    installed_host().commands(commands)
+    return commands.added
 
 
 @click.group(

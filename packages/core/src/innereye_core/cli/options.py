@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from innereye_core.deployment import RegistrationOptions, SelectionOptions
-from innereye_core.packaging import DEFAULT_MERGER, DEFAULT_PACKAGER, PackageOptions
+from innereye_core.packaging.plan import DEFAULT_MERGER, DEFAULT_PACKAGER, PackageOptions
 from innereye_core.selecting import DEFAULT_POLICY
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -24,7 +24,7 @@ def select(run: str, as_json: bool, **options: Any) -> None:
 
     selection = select_run(run, take_selection(options), progress=progress())
     if as_json:
-        from innereye_core.validation_table import selection_document
+        from innereye_core.packaging.validation_table import selection_document
 
         print_json(selection_document(selection))
     else:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from innereye_core.errors import InputError
 from innereye_core.model import NetworkGeometry, SubjectScore
-
 from toy_innereye.checkpoints import read_checkpoint
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from torch import Tensor
+
 from innereye_core.digests import sha256_of_file
 from innereye_core.errors import StorageError
 from innereye_core.model import PackagedCheckpoint
-from torch import Tensor
-
 from innereye_segmentation.checkpoints.names import format_of
 from innereye_segmentation.checkpoints.reading import Checkpoint, epoch_of, read_checkpoint
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from innereye_core.errors import InputError, IntegrityError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
+from innereye_core.errors import InputError, IntegrityError
 from innereye_segmentation.checkpoints.names import epoch_in_name, format_of
 
 logger = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innereye_core.errors import InputError
 from torch import nn
 
+from innereye_core.errors import InputError
 from innereye_segmentation.networks.extra_code import register_extra_code
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from innereye_core.contract.marker import GROUP
 from innereye_core.errors import InputError
 from innereye_core.model import MergedEnvironment, ToolboxSource
-from innereye_core.source_trees import source_files
+from innereye_core.packaging.source_trees import source_files
 
 _COMPILED = {".so", ".pyd", ".dylib", ".dll"}
 
@@ -34,7 +35,7 @@ def carried_source(
     name = factory.partition(":")[0].partition(".")[0]
     if name in {source.import_name for source in toolbox} or (extra_code is not None and name == extra_code.name):
         return None
-    owners = importlib.metadata.packages_distributions().get(name, [])
+    owners = _owners(name)
     listed = _listed_names(environment)
     if any(_normalised(owner) in listed for owner in owners):
         return None
@@ -42,7 +43,7 @@ def carried_source(
     locations = list(spec.submodule_search_locations or ()) if spec is not None else []
     if not owners:
         raise InputError(
-            f"network.factory: {factory!r}: {name!r} is in no installed distribution (editable ones do not count); "
+            f"network.factory: {factory!r}: {name!r} is in no installed distribution ; "
             "install it, or name its folder as extra_code_directory"
         )
     folder = Path(locations[0]) if len(locations) == 1 else None
@@ -53,6 +54,13 @@ def carried_source(
         )
     version = importlib.metadata.version(owners[0])
     return ToolboxSource("Plugins", name, folder, owners[0], version)
+
+
+def _owners(import_name: str) -> list[str]:
+    """Distributions that an import package is from; editable ones are only found if they offer a plugin in it."""
+    plugins = importlib.metadata.entry_points(group=GROUP)
+    from_plugins = [p.dist.name for p in plugins if p.dist is not None and p.module.partition(".")[0] == import_name]
+    return importlib.metadata.packages_distributions().get(import_name, []) or from_plugins
 
 
 def _listed_names(environment: MergedEnvironment) -> set[str]:
