@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from child_processes import in_child
 
 from innereye_core.builtin import local_registry
 from innereye_core.builtin.local_registry import LocalRegistry, registry_folder
@@ -23,8 +23,6 @@ from innereye_core.manifest import open_package, verify, write_manifest
 from innereye_core.model import Manifest, Package, RegisteredModel, Registration, RunRecord
 
 NOBODY = 65534
-
-fork = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
@@ -429,22 +427,6 @@ def test_a_limit_on_file_sizes_leaves_no_version(registry: LocalRegistry, packag
 
     assert registry.models() == []
     assert list((root / "models").iterdir()) == []
-
-
-def in_child(work: Callable[[], None], *, user: int | None = None) -> None:
-    """Run in a child process, as another user where one is named, and fail if it raises."""
-
-    def run() -> None:
-        if user is not None and os.getuid() == 0:
-            os.setgroups([])
-            os.setgid(user)
-            os.setuid(user)
-        work()
-
-    child = fork.Process(target=run)
-    child.start()
-    child.join()
-    assert child.exitcode == 0
 
 
 @pytest.fixture

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
-import signal
-import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
+from child_processes import fork, kill_at_line, lines_of
 
 from innereye_core.builtin.local_registry import LocalRegistry
 from innereye_core.manifest import open_package, verify, write_manifest
 from innereye_core.model import Manifest, Package, Registration, RunRecord
-
-# Children that inherit what is loaded here start in milliseconds.
-fork = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
@@ -38,47 +29,6 @@ def package(tmp_path: Path) -> Package:
     run = RunRecord("run_1", "run", "local")
     draft = Manifest("final_model", "Prostate", "2026-11-22T12:00:00+00:00", (), (), {"python": "3.11"}, run, ())
     return write_manifest(folder, draft, {})
-
-
-def lines_of(work: Callable[[], object]) -> int:
-    """How many lines of Python ``work`` runs."""
-    count = fork.Value("i", 0)
-
-    def run() -> None:
-        def trace(frame: FrameType, event: str, arg: object) -> Any:
-            count.value += 1
-            return trace
-
-        sys.settrace(trace)
-        work()
-
-    child = fork.Process(target=run)
-    child.start()
-    child.join()
-    return int(count.value)
-
-
-def kill_at_line(line: int, work: Callable[[], object]) -> None:
-    """Repeat ``work`` in a child process that ends by kill -9 at that line, whatever else the machine is doing."""
-
-    def run() -> None:
-        left = line
-
-        def trace(frame: FrameType, event: str, arg: object) -> Any:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-
-        sys.settrace(trace)
-        while True:
-            work()
-
-    child = fork.Process(target=run)
-    child.start()
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
 
 
 def assert_every_version_is_complete(registry: LocalRegistry, versions: int, *, since: int = 0) -> None:

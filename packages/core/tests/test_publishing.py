@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import multiprocessing
 import os
 import random
 import resource
@@ -14,12 +13,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
+from child_processes import fork, in_child, kill_at_line, lines_of
 
 from innereye_core import publishing
 from innereye_core.errors import RegistryError, StorageError
@@ -36,9 +34,6 @@ from innereye_core.publishing import (
 NOBODY = 65534
 FILES = 5
 
-# Children that inherit what is loaded here start in milliseconds.
-fork = multiprocessing.get_context("fork")
-
 
 def publish_generation(target: Path, generation: int, *, replace: bool) -> None:
     """Publish a folder whose files all say which generation they belong to."""
@@ -54,63 +49,6 @@ def generations(folder: Path) -> set[str]:
 
 def leftovers(parent: Path) -> list[str]:
     return [path.name for path in parent.iterdir() if path.name.startswith(".innereye-")]
-
-
-def in_child(work: Callable[[], None], *, user: int | None = None) -> None:
-    """Run in a child process, as another user where one is named, and fail if it raises."""
-
-    def run() -> None:
-        if user is not None and os.getuid() == 0:
-            os.setgroups([])
-            os.setgid(user)
-            os.setuid(user)
-        work()
-
-    child = fork.Process(target=run)
-    child.start()
-    child.join()
-    assert child.exitcode == 0
-
-
-def lines_of(work: Callable[[], object]) -> int:
-    """How many lines of Python ``work`` runs."""
-    count = fork.Value("i", 0)
-
-    def run() -> None:
-        def trace(frame: FrameType, event: str, arg: object) -> Any:
-            count.value += 1
-            return trace
-
-        sys.settrace(trace)
-        work()
-
-    child = fork.Process(target=run)
-    child.start()
-    child.join()
-    return int(count.value)
-
-
-def kill_at_line(line: int, work: Callable[[], object]) -> None:
-    """Repeat ``work`` in a child process that ends by kill -9 at that line, whatever else the machine is doing."""
-
-    def run() -> None:
-        left = line
-
-        def trace(frame: FrameType, event: str, arg: object) -> Any:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-
-        sys.settrace(trace)
-        while True:
-            work()
-
-    child = fork.Process(target=run)
-    child.start()
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
 
 
 @pytest.fixture
