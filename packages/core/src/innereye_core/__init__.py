@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from innereye_core.contract.marker import hookimpl
     from innereye_core.deployment import (
-        RegistrationOptions,
         SelectionOptions,
         deploy,
         package,
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     )
     from innereye_core.packaging.plan import PackageOptions
     from innereye_core.registered_models import load_model
+    from innereye_core.registration import RegistrationOptions
     from innereye_core.scoring import score
 
 __version__ = "0.1.0"
@@ -41,7 +41,7 @@ __all__ = [
 
 _HOMES = {
     "PackageOptions": "packaging.plan",
-    "RegistrationOptions": "deployment",
+    "RegistrationOptions": "registration",
     "SelectionOptions": "deployment",
     "deploy": "deployment",
     "hookimpl": "contract.marker",

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innereye_core.candidates import has_candidates
-from innereye_core.errors import InnerEyeError, InputError, MissingPluginError, UsageError
+from innereye_core.errors import InnerEyeError, InputError
+from innereye_core.folds import usable_folds
 from innereye_core.host import Host, installed_host
 from innereye_core.model import (
     FINAL_ENSEMBLE_MODEL,
@@ -24,12 +23,12 @@ from innereye_core.model import (
     Package,
     PackageKind,
     RegisteredModel,
-    Registration,
     Run,
     Selection,
 )
 from innereye_core.progress import Silent
 from innereye_core.publishing import refuse_existing
+from innereye_core.registration import RegistrationOptions, refuse_impossible, registration_of
 from innereye_core.selecting import DEFAULT_POLICY, select_candidate
 
 if TYPE_CHECKING:
@@ -41,22 +40,6 @@ _log = logging.getLogger(__name__)
 
 REGISTRY_VARIABLE = "INNEREYE_REGISTRY"
 
-FOLDS_PROPERTY = "number_of_cross_validation_splits"
-"""Tag or property of a parent run that says how many folds there must be."""
-
-_UNUSABLE = {
-    "failed",
-    "canceled",
-    "cancelled",
-    "notstarted",
-    "queued",
-    "preparing",
-    "starting",
-    "running",
-    "finalizing",
-}
-"""Statuses, in lower case, of folds whose checkpoints are not what the training is meant to end with."""
-
 
 @dataclass(frozen=True)
 class SelectionOptions:
@@ -67,20 +50,6 @@ class SelectionOptions:
     policy: str = DEFAULT_POLICY
     extra_code_directory: Path | None = None
     """Folder with the network's own code; None: the one that the config names, if any."""
-
-
-@dataclass(frozen=True)
-class RegistrationOptions:
-    """What a package is registered as, beyond what its manifest and run say."""
-
-    name: str | None = None
-    """None: the model's name in the config."""
-    tags: Mapping[str, str] | None = None
-    properties: Mapping[str, str] | None = None
-    description: str | None = None
-    """None: which epoch was chosen, and how well it did."""
-    registry: str | None = None
-    """None: ``INNEREYE_REGISTRY``, else the registry of the run's source."""
 
 
 @dataclass(frozen=True)
@@ -190,9 +159,9 @@ def register(
     opened = package if isinstance(package, Package) else open_package(Path(package))
     run = run or _run_around(opened, host)
     options = options or RegistrationOptions()
-    _refuse_impossible(options)
+    refuse_impossible(options)
     registry = default_registry(host, options.registry, run)
-    model = registry.register(opened, _registration(opened, options, run))
+    model = registry.register(opened, registration_of(opened, options, run))
     if run is not None:
         try:
             _source_of(run, host).add_tags(run, {"model_id": model.id})
@@ -227,7 +196,7 @@ def deploy(
     host = host or installed_host()
     opened = open_run(run, host)
     registration = registration or RegistrationOptions()
-    _refuse_impossible(registration)
+    refuse_impossible(registration)
     default_registry(host, registration.registry, opened)  # a registry that is not there is refused before the work
     replace = packaging is not None and packaging.replace
     folds = _folds(opened, allow_missing_folds, host) if ensemble else ()
@@ -300,35 +269,8 @@ def _config_of(run: Run, extra_code_directory: Path | None) -> tuple[ModelConfig
 
 
 def _folds(parent: Run, allow_missing: bool, host: Host) -> tuple[Run, ...]:
-    """The usable folds of a parent run; all of them, unless missing ones are allowed."""
-    formats = host.checkpoint_formats()
-    if not formats:
-        raise MissingPluginError(
-            "no installed plugin reads checkpoints: pip install innereye-imaging innereye-segmentation"
-        )
-    children = {int(child.fold): child for child in _source_of(parent, host).children(parent) if child.fold is not None}
-    if not children:
-        raise InputError(f"{parent.folder}: has no child runs 0, 1, …, so there is nothing to make an ensemble of")
-    stated = parent.properties.get(FOLDS_PROPERTY) or parent.tags.get(FOLDS_PROPERTY) or "0"
-    count = max(int(stated) if stated.isdigit() else 0, max(children) + 1)
-    missing = {}
-    for number in range(count):
-        child = children.get(number)
-        if child is None:
-            missing[number] = "is not there"
-        elif child.status.lower() in _UNUSABLE:
-            missing[number] = f"is {child.status}"
-        elif not has_candidates(child, formats):
-            missing[number] = "has no checkpoint"
-    if missing:
-        what = ", ".join(f"fold {number} {reason}" for number, reason in missing.items())
-        if not allow_missing:
-            raise InputError(f"{parent.folder}: {what}; finish it, or pass --allow-missing-folds")
-        _log.warning("%s: ensemble without all folds: %s", parent.folder, what)
-    usable = tuple(children[number] for number in sorted(children) if number not in missing)
-    if len(usable) < 2:
-        raise InputError(f"{parent.folder}: an ensemble needs at least two folds, and there is {len(usable)}")
-    return usable
+    children = _source_of(parent, host).children(parent)
+    return usable_folds(parent, children, host.checkpoint_formats(), allow_missing=allow_missing)
 
 
 # --- packaging --------------------------------------------------------------------------------------------------------
@@ -355,64 +297,6 @@ def _packaged(
 
 
 # --- registering ------------------------------------------------------------------------------------------------------
-
-
-def _refuse_impossible(options: RegistrationOptions) -> None:
-    """Say before any work what no registry would take."""
-    from innereye_core.config import MODEL_NAME_PATTERN
-
-    if options.name is not None and re.fullmatch(MODEL_NAME_PATTERN, options.name) is None:
-        raise UsageError(
-            f"--name {options.name!r} cannot be the name of a model; use letters, digits, '.', '_' and '-', "
-            "beginning with a letter or digit, 255 at most"
-        )
-    if "package_digest" in (options.properties or {}):
-        raise UsageError("--property package_digest is the digest of the package itself; leave it out")
-
-
-def _registration(package: Package, options: RegistrationOptions, run: Run | None) -> Registration:
-    manifest = package.manifest
-    is_ensemble = manifest.kind == FINAL_ENSEMBLE_MODEL
-    tags = {key: value for key, value in (run.tags if run is not None else {}).items() if key != "model_id"}
-    tags["is_ensemble"] = str(is_ensemble)
-    if run is not None and run.parent is not None:
-        tags["parent_run_id"] = run.parent
-    if run is not None and run.fold is not None:
-        tags["cross_validation_split_index"] = run.fold
-    properties = {
-        "run_id": manifest.run.id,
-        "epoch": ",".join(str(member.epoch) for member in manifest.members),
-        "package_digest": package.digest,
-    }
-    scores = [member.score for member in manifest.members if member.score is not None]
-    if scores and len(scores) == len(manifest.members):
-        properties["validation_dice"] = ",".join(f"{score:.6f}" for score in scores)
-    return Registration(
-        name=options.name or manifest.model_name,
-        tags={**tags, **(options.tags or {})},
-        properties={**properties, **(options.properties or {})},
-        description=_description(package) if options.description is None else options.description,
-    )
-
-
-def _description(package: Package) -> str:
-    """InnerEye's sentence about the best epoch, or what is true instead."""
-    members = package.manifest.members
-    if len(members) > 1:
-        folds = ", ".join(
-            f"fold {member.fold} epoch {member.epoch}" + ("" if member.score is None else f" (Dice {member.score:.4f})")
-            for member in members
-        )
-        return f"Ensemble of {len(members)} cross-validation folds: {folds}."
-    member = members[0]
-    available = f"(out of {member.candidates} epochs available)"
-    if member.score is None:
-        return f"Epoch {member.epoch} was chosen by policy {member.policy} {available}, without evaluating it."
-    if member.policy == DEFAULT_POLICY:
-        chosen = f"Epoch {member.epoch} has best validation set metrics {available}."
-    else:
-        chosen = f"Epoch {member.epoch} was chosen by policy {member.policy} {available}."
-    return f"{chosen} Validation set Dice: {member.score:.4f}."
 
 
 def _run_around(package: Package, host: Host) -> Run | None:

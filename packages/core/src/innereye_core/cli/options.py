@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-from innereye_core.deployment import RegistrationOptions, SelectionOptions
+from innereye_core.deployment import SelectionOptions
 from innereye_core.packaging.plan import DEFAULT_MERGER, DEFAULT_PACKAGER, PackageOptions
+from innereye_core.registration import RegistrationOptions
 from innereye_core.selecting import DEFAULT_POLICY
 
 F = TypeVar("F", bound=Callable[..., Any])
