@@ -296,6 +296,37 @@ def test_scoring_without_a_scorer_names_the_packages() -> None:
         Host().scorer()
 
 
+SCORER = """
+from innereye_core import hookimpl
+
+class Scorer:
+    name = {name!r}
+
+    def score(self, request, providers, progress): ...
+
+@hookimpl
+def innereye_scorers():
+    return [Scorer]
+"""
+
+
+def test_scorer_of_a_plugin_replaces_the_default_and_this_is_said(
+    install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("pictures", SCORER.format(name="images"))
+    install("zeta", SCORER.format(name="faster"))
+    with caplog.at_level(logging.WARNING):
+        assert Host().scorer().name == "faster"
+    assert "scoring with 'faster' instead of 'images'" in caplog.text
+
+
+def test_two_scorers_that_replace_the_default_are_refused(install: Install) -> None:
+    for plugin in ("alpha", "pictures", "zeta"):
+        install(plugin, SCORER.format(name="images" if plugin == "pictures" else plugin))
+    with pytest.raises(UsageError, match="'alpha' and 'zeta'"):
+        Host().scorer()
+
+
 # --- observers --------------------------------------------------------------------------------------------------------
 
 

@@ -43,6 +43,8 @@ _PROTOCOLS = {
 }
 """What the providers of each hook must offer: a Protocol of contract.providers, imported when there is one to check."""
 
+DEFAULT_SCORER = "images"
+
 _DISTRIBUTIONS = {("innereye_registries", "azureml"): "innereye-azureml"}
 """Which distribution to install for a provider that the project offers but that is not there."""
 
@@ -112,15 +114,22 @@ class Host:
         return found
 
     def scorer(self) -> contract.Scorer:
-        """The pipeline behind ``score``: the first that is not core's, by plugin name.
+        """The pipeline behind ``score``: ``images``, or the one that another plugin replaces it with, which is logged.
 
         Raises:
             MissingPluginError: none is installed.
+            UsageError: several would replace it, and nobody said which.
         """
         scorers: list[contract.Scorer] = self._providers("innereye_scorers")
         if not scorers:
             raise MissingPluginError("scoring needs more packages: pip install innereye-imaging innereye-segmentation")
-        return scorers[0]
+        replacements = [scorer for scorer in scorers if scorer.name != DEFAULT_SCORER]
+        if len(replacements) > 1:
+            names = " and ".join(repr(scorer.name) for scorer in replacements)
+            raise UsageError(f"the scorers {names} both replace {DEFAULT_SCORER!r}; block one of their plugins")
+        if replacements and len(scorers) > 1:
+            _log.warning("scoring with %r instead of %r", replacements[0].name, DEFAULT_SCORER)
+        return (replacements or scorers)[0]
 
     # --- hooks that add ---
 

@@ -171,7 +171,8 @@ def innereye_after_registration(model: RegisteredModel, package: Package) -> Non
 def innereye_scorers() -> Sequence[Scorer | type[Scorer]]:  # type: ignore[empty-body]
     """Offer the pipeline behind ``innereye score``.
 
-    Core has none; innereye-imaging brings ``images``, the default.
+    Core has none; innereye-imaging brings ``images``, the default. A scorer of another name replaces it, with a
+    warning; two are an error.
     """
 
 
