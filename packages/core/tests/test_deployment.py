@@ -17,7 +17,7 @@ from innereye_core.deployment import default_registry, open_run
 from innereye_core.errors import InputError, IntegrityError, MissingPluginError, RegistryError, UsageError
 from innereye_core.host import Host
 from innereye_core.manifest import open_package, verify
-from innereye_core.model import Package
+from innereye_core.model import Package, Run
 
 Install = Callable[..., str]
 
@@ -348,10 +348,14 @@ def test_registry_of_the_run_that_the_process_is_part_of(install: Install) -> No
     assert default_registry(Host()).name == "shelf"
 
 
-def test_registry_of_the_given_run_wins_over_that_of_the_process(install: Install, run_folder: Path) -> None:
+def test_registry_of_the_process_wins_over_that_of_the_given_run(install: Install, run_folder: Path) -> None:
     install("acme", SHELF.replace("CURRENT = None", "CURRENT = Run('c1', 'job', Path(), 'cluster')"))
     host = Host()
-    assert default_registry(host, run=open_run(run_folder, host)).name == "local"
+    assert default_registry(host, run=open_run(run_folder, host)).name == "shelf"
+
+
+def test_registry_of_the_given_run_where_the_process_is_part_of_none(cluster: Host) -> None:
+    assert default_registry(cluster, run=Run("c1", "job", Path(), "cluster")).name == "shelf"
 
 
 def test_reference_that_one_source_does_not_know_goes_to_the_next(cluster: Host, run_folder: Path) -> None:

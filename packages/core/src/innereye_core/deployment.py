@@ -224,7 +224,7 @@ def deploy(
 
 
 def default_registry(host: Host, name: str | None = None, run: Run | None = None) -> Registry:
-    """The registry of this name; else ``INNEREYE_REGISTRY``, else that of the run's source, else of the current run.
+    """The registry of this name; else ``INNEREYE_REGISTRY``, else that of the current run, else of the run's source.
 
     Raises:
         UsageError: there is no such registry.
@@ -232,7 +232,7 @@ def default_registry(host: Host, name: str | None = None, run: Run | None = None
     """
     chosen = name or os.environ.get(REGISTRY_VARIABLE)
     if not chosen:
-        current = run or next((found for source in host.run_sources() if (found := source.current())), None)
+        current = next((found for source in host.run_sources() if (found := source.current())), run)
         chosen = "local" if current is None else _source_of(current, host).registry
     return host.registry(chosen)
 

@@ -22,7 +22,7 @@ class RegistrationOptions:
     description: str | None = None
     """None: which epoch was chosen, and how well it did."""
     registry: str | None = None
-    """None: ``INNEREYE_REGISTRY``, else the registry of the run's source."""
+    """None: ``INNEREYE_REGISTRY``, else the registry of the current run, else of the run's source."""
 
 
 def refuse_impossible(options: RegistrationOptions) -> None:

@@ -49,7 +49,7 @@ def json_option(function: F) -> F:
 def registry_option(function: F) -> F:
     """--registry."""
     return click.option(
-        "--registry", metavar="NAME", help="Registry (default: INNEREYE_REGISTRY, else the run's, else local)."
+        "--registry", metavar="NAME", help="Registry (default: INNEREYE_REGISTRY, else the current run's, else local)."
     )(function)
 
 
