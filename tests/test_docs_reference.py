@@ -84,7 +84,7 @@ def options(context: click.Context) -> Iterator[tuple[str, str]]:
             yield name, ""
         else:
             default = str(parameter.default) if parameter.show_default else ""
-            value = parameter.make_metavar(context).strip("[]")
+            value = re.sub(r"^\[(.*)\]$", r"\1", parameter.make_metavar(context))  # click's way to write a choice
             yield f"{name} {value}", "required" if parameter.required else default
 
 

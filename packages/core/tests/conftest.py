@@ -239,6 +239,12 @@ def folds(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def new_run() -> Callable[..., Path]:
+    """Write a run at a place: an epoch for each Dice value."""
+    return write_run
+
+
+@pytest.fixture(scope="session")
 def new_folds() -> Callable[[Path], Path]:
     """Write the parent run of three folds at a place."""
     return write_folds

@@ -134,8 +134,8 @@ REMOTE = """
         def folder(self, model):
             return None
 
-        def fetch(self, model, folder):
-            copy_package(open_package(LocalRegistry.folder(self, model)), folder)
+        def fetch(self, model, folder, progress):
+            copy_package(open_package(LocalRegistry.folder(self, model)), folder, progress)
             {then}
 
     @hookimpl

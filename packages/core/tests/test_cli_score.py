@@ -313,10 +313,10 @@ def test_model_of_a_remote_registry_lives_as_long_as_it_is_used(
             def folder(self, model):
                 return None
 
-            def fetch(self, model, folder):
+            def fetch(self, model, folder, progress):
                 from innereye_core.manifest import copy_package, open_package
 
-                copy_package(open_package(LocalRegistry.folder(self, model)), folder)
+                copy_package(open_package(LocalRegistry.folder(self, model)), folder, progress)
 
         @hookimpl
         def innereye_registries():

@@ -13,11 +13,12 @@ import pytest
 
 from innereye_core import PackageOptions, RegistrationOptions, SelectionOptions, deploy, package, register
 from innereye_core.builtin.local_registry import LocalRegistry
-from innereye_core.deployment import default_registry, open_run
 from innereye_core.errors import InputError, IntegrityError, MissingPluginError, RegistryError, UsageError
 from innereye_core.host import Host
 from innereye_core.manifest import open_package, verify
 from innereye_core.model import Package, Run
+from innereye_core.registration import default_registry
+from innereye_core.runs import open_run
 
 Install = Callable[..., str]
 

@@ -21,6 +21,7 @@ from innereye_core.contract.providers import Registry
 from innereye_core.errors import InnerEyeError, IntegrityError, RegistryError, StorageError, UsageError
 from innereye_core.manifest import open_package, verify, write_manifest
 from innereye_core.model import Manifest, Package, RegisteredModel, Registration, RunRecord
+from innereye_core.progress import Silent
 
 NOBODY = 65534
 
@@ -52,7 +53,7 @@ def make_package(folder: Path, checkpoint: bytes = b"weights") -> Package:
 
 def register(registry: LocalRegistry, package: Package, count: int = 1, name: str = "Prostate") -> RegisteredModel:
     for _ in range(count):
-        model = registry.register(package, Registration(name))
+        model = registry.register(package, Registration(name), Silent())
     return model
 
 
@@ -97,7 +98,7 @@ def test_versions_count_from_one_for_each_name(registry: LocalRegistry, package:
 def test_what_was_registered_is_what_is_found(registry: LocalRegistry, package: Package) -> None:
     registration = Registration("Prostate", {"run": "run_1", "größe": "klein"}, {"epochs": "3"}, "Two\nlines")
 
-    model = registry.register(package, registration)
+    model = registry.register(package, registration, Silent())
 
     assert registry.get("Prostate", 1) == model
     assert registry.models() == [model]
@@ -172,7 +173,7 @@ def test_a_tag_that_cannot_be_written_as_key_and_value_is_refused(
     model = register(registry, package)
 
     with pytest.raises(UsageError, match=message):
-        registry.register(package, Registration("Prostate", tags=labels))
+        registry.register(package, Registration("Prostate", tags=labels), Silent())
     with pytest.raises(UsageError, match=message):
         registry.tag(model, labels)
 
@@ -180,9 +181,9 @@ def test_a_tag_that_cannot_be_written_as_key_and_value_is_refused(
 def test_text_that_utf8_cannot_hold_is_refused(registry: LocalRegistry, package: Package) -> None:
     """A command line in another encoding arrives like this."""
     with pytest.raises(UsageError, match=r"the description .* must be a text"):
-        registry.register(package, Registration("Prostate", description=os.fsdecode(b"\xff")))
+        registry.register(package, Registration("Prostate", description=os.fsdecode(b"\xff")), Silent())
     with pytest.raises(UsageError, match=r"property 'a': the value .* must be a text"):
-        registry.register(package, Registration("Prostate", properties={"a": os.fsdecode(b"\xff")}))
+        registry.register(package, Registration("Prostate", properties={"a": os.fsdecode(b"\xff")}), Silent())
 
 
 # --- finding ----------------------------------------------------------------------------------------------------------
@@ -278,7 +279,7 @@ def test_fetching_gives_the_whole_package(registry: LocalRegistry, package: Pack
     target = tmp_path / "downloaded"
     target.mkdir()
 
-    registry.fetch(model, target)
+    registry.fetch(model, target, Silent())
 
     assert open_package(target).manifest == package.manifest
     assert verify(open_package(target)) == ()
@@ -292,7 +293,7 @@ def test_a_file_that_changed_in_the_registry_is_not_fetched(
     (tmp_path / "downloaded").mkdir()
 
     with pytest.raises(IntegrityError, match=r"score\.py has changed"):
-        registry.fetch(model, tmp_path / "downloaded")
+        registry.fetch(model, tmp_path / "downloaded", Silent())
 
 
 def test_a_manifest_that_changed_in_the_registry_is_found_at_once(registry: LocalRegistry, package: Package) -> None:
@@ -312,7 +313,7 @@ def test_a_manifest_that_changed_in_the_registry_is_found_at_once(registry: Loca
 
 
 def test_tags_are_added_and_replaced(registry: LocalRegistry, package: Package) -> None:
-    model = registry.register(package, Registration("Prostate", tags={"stage": "test", "kept": "yes"}))
+    model = registry.register(package, Registration("Prostate", tags={"stage": "test", "kept": "yes"}), Silent())
 
     tagged = registry.tag(model, {"stage": "clinic", "new": "a=b"})
 

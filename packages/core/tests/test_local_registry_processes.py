@@ -12,6 +12,7 @@ from child_processes import fork, kill_at_line, lines_of
 from innereye_core.builtin.local_registry import LocalRegistry
 from innereye_core.manifest import open_package, verify, write_manifest
 from innereye_core.model import Manifest, Package, Registration, RunRecord
+from innereye_core.progress import Silent
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_eight_processes_that_register_one_name_get_every_number_once(
 
     def work() -> None:
         for _ in range(25):
-            numbers.put(registry.register(package, Registration("Prostate")).version)
+            numbers.put(registry.register(package, Registration("Prostate"), Silent()).version)
 
     children = [fork.Process(target=work) for _ in range(8)]
     for child in children:
@@ -62,14 +63,14 @@ def test_eight_processes_that_register_one_name_get_every_number_once(
 
 def test_threads_that_register_one_name_get_every_number_once(registry: LocalRegistry, package: Package) -> None:
     with ThreadPoolExecutor(4) as threads:
-        models = list(threads.map(lambda _: registry.register(package, Registration("Prostate")), range(20)))
+        models = list(threads.map(lambda _: registry.register(package, Registration("Prostate"), Silent()), range(20)))
 
     assert sorted(model.version for model in models) == list(range(1, 21))
     assert_every_version_is_complete(registry, 20)
 
 
 def test_tags_that_many_processes_set_at_once_are_all_kept(registry: LocalRegistry, package: Package) -> None:
-    model = registry.register(package, Registration("Prostate"))
+    model = registry.register(package, Registration("Prostate"), Silent())
 
     def work(process: int) -> None:
         for i in range(10):
@@ -89,7 +90,7 @@ def test_after_a_kill_at_any_moment_every_version_is_complete(
     registry: LocalRegistry, package: Package, tmp_path: Path
 ) -> None:
     def register() -> None:
-        registry.register(package, Registration("Prostate"))
+        registry.register(package, Registration("Prostate"), Silent())
 
     register()
     lines = lines_of(register)
@@ -113,7 +114,7 @@ def test_after_a_kill_at_any_moment_of_tagging_or_deleting_the_record_is_whole(
     registry: LocalRegistry, package: Package
 ) -> None:
     for _ in range(60):
-        registry.register(package, Registration("Prostate"))
+        registry.register(package, Registration("Prostate"), Silent())
 
     def tag_and_delete_latest() -> None:
         model = registry.get("Prostate", None)
@@ -130,4 +131,4 @@ def test_after_a_kill_at_any_moment_of_tagging_or_deleting_the_record_is_whole(
         assert verify(open_package(registry.folder(found[-1]))) == ()
 
     assert 0 < len(found) < 50  # the kills hit work in progress
-    assert registry.register(package, Registration("Prostate")).version == 61
+    assert registry.register(package, Registration("Prostate"), Silent()).version == 61

@@ -15,6 +15,7 @@ from innereye_core.digests import sha256_of_bytes
 from innereye_core.errors import InnerEyeError, InputError, IntegrityError
 from innereye_core.manifest import copy_package, open_package, read_manifest, verify, write_manifest
 from innereye_core.model import Manifest, MemberRecord, Package, PackagedCheckpoint, PluginRecord, RunRecord
+from innereye_core.progress import Silent
 
 FILES = {
     "score.py": "entry",
@@ -293,7 +294,7 @@ def test_a_listed_file_that_is_not_what_it_was_is_found_by_verifying_and_by_copy
     with pytest.raises(IntegrityError, match=message):
         verify(package)
     with pytest.raises(IntegrityError, match=message):
-        copy_package(package, tmp_path / "copy")
+        copy_package(package, tmp_path / "copy", Silent())
 
 
 @pytest.mark.parametrize(
@@ -348,7 +349,7 @@ def test_a_copy_holds_what_is_listed_and_nothing_else(package: Package, tmp_path
     target = tmp_path / "copy"
     target.mkdir()
 
-    copied = copy_package(package, target)
+    copied = copy_package(package, target, Silent())
 
     assert copied == Package(target, package.manifest)
     assert verify(copied) == ()
@@ -361,4 +362,4 @@ def test_a_manifest_that_changed_since_it_was_read_is_refused(package: Package, 
     edit(package, lambda manifest: manifest.update(model_name="Other"))
 
     with pytest.raises(InnerEyeError, match="has changed since it was read"):
-        copy_package(package, tmp_path / "copy")
+        copy_package(package, tmp_path / "copy", Silent())

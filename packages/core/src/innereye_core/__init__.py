@@ -11,16 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from innereye_core.contract.marker import hookimpl
-    from innereye_core.deployment import (
-        SelectionOptions,
-        deploy,
-        package,
-        register,
-        select,
-    )
+    from innereye_core.deployment import SelectionOptions, deploy, package, select
     from innereye_core.packaging.plan import PackageOptions
     from innereye_core.registered_models import load_model
-    from innereye_core.registration import RegistrationOptions
+    from innereye_core.registration import RegistrationOptions, register
     from innereye_core.scoring import score
 
 __version__ = "0.1.0"
@@ -47,7 +41,7 @@ _HOMES = {
     "hookimpl": "contract.marker",
     "load_model": "registered_models",
     "package": "deployment",
-    "register": "deployment",
+    "register": "registration",
     "score": "scoring",
     "select": "deployment",
 }

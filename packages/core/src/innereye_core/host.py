@@ -109,9 +109,16 @@ class Host:
         return found
 
     def registry(self, name: str) -> contract.Registry:
-        """The registry of this name."""
+        """The registry of this name, or ``NAME:PLACE`` for one of its places."""
+        from innereye_core.contract.providers import PlacedRegistry
+
+        name, _, place = name.partition(":")
         found: contract.Registry = self._named("innereye_registries", name, "registry")
-        return found
+        if not place:
+            return found
+        if not isinstance(found, PlacedRegistry):
+            raise UsageError(f"registry {name!r} is in one place only; leave out {':' + place!r}")
+        return found.at(place)
 
     def scorer(self) -> contract.Scorer:
         """The pipeline behind ``score``: ``images``, or the one that another plugin replaces it with, which is logged.

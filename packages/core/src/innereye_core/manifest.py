@@ -21,6 +21,8 @@ from innereye_core.publishing import storage_errors
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+    from innereye_core.contract.providers import Progress
+
 MANIFEST_FILE = "manifest.json"
 MAX_PATH_LENGTH = 260
 """Longest path in a package, in characters: what every registry and file system that we know can hold."""
@@ -130,24 +132,27 @@ def verify(package: Package) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def copy_package(package: Package, folder: Path) -> Package:
+def copy_package(package: Package, folder: Path, progress: Progress) -> Package:
     """Copy what the manifest lists, and the manifest, checking every digest on the way.
 
     Args:
         package: what to copy.
         folder: where to; exists and is empty.
+        progress: where to say how many files are copied.
 
     Raises:
         IntegrityError: a listed file is missing or changed; ``folder`` is incomplete then.
         StorageError: the disk failed; ``folder`` is incomplete then.
     """
-    for record in package.manifest.files:
-        problem = _place_problem(package.folder, record)
-        if problem is None:
-            digest = _copy(package.folder / record.path, folder / record.path)
-            problem = None if digest == record.sha256 else f"{record.path} has changed"
-        if problem:
-            raise IntegrityError(f"{package.folder} is not the package that was made: {problem}; package it again")
+    with progress.track(f"copy {package.manifest.kind}", len(package.manifest.files)) as copied_files:
+        for record in package.manifest.files:
+            problem = _place_problem(package.folder, record)
+            if problem is None:
+                digest = _copy(package.folder / record.path, folder / record.path)
+                problem = None if digest == record.sha256 else f"{record.path} has changed"
+            if problem:
+                raise IntegrityError(f"{package.folder} is not the package that was made: {problem}; package it again")
+            copied_files(1)
     _copy(package.folder / MANIFEST_FILE, folder / MANIFEST_FILE)
     copied = open_package(folder)
     if copied.manifest != package.manifest:

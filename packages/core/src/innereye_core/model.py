@@ -47,6 +47,19 @@ class Run:
 
 
 @dataclass(frozen=True)
+class FoldRun:
+    """A cross-validation fold that runs, or ran, on another machine."""
+
+    id: str
+    fold: str
+    """Its index: "0", "1", …"""
+    status: str
+    """As the run source words it: Running, Completed, Failed, Canceled, …"""
+    model_id: str | None = None
+    """The model that it deployed; None before."""
+
+
+@dataclass(frozen=True)
 class Candidate:
     """What a run offers for deployment: one epoch and its checkpoint file."""
 
@@ -156,6 +169,8 @@ class ToolboxSource:
     """Name of the plugin that it registers, where it is one."""
     plugin_module: str | None = None
     """Dotted path of the module with the plugin's hook implementations."""
+    needed_to_score: bool = True
+    """False: it travels as a record, and what it requires is no part of the packaged environment."""
 
 
 @dataclass(frozen=True)
@@ -326,6 +341,8 @@ class Registration:
     tags: Mapping[str, str] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
+    run: Run | None = None
+    """The run that the model is of, for registries that link models to runs."""
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innereye_core.deployment import default_registry
 from innereye_core.errors import InputError, IntegrityError, UsageError
 from innereye_core.host import Host, installed_host
 from innereye_core.manifest import open_package, verify
 from innereye_core.model import ModelFiles, Package, RegisteredModel
+from innereye_core.progress import Silent
 from innereye_core.publishing import publish, refuse_existing, staged_folder, storage_errors
+from innereye_core.registration import default_registry
 
 if TYPE_CHECKING:
-    from innereye_core.contract.providers import Registry
+    from innereye_core.contract.providers import Progress, Registry
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +66,13 @@ def find_model(model_id: str, registry: str | None = None, *, host: Host | None 
 
 
 def download(
-    model_id: str, output: str | Path, registry: str | None = None, *, replace: bool = False, host: Host | None = None
+    model_id: str,
+    output: str | Path,
+    registry: str | None = None,
+    *,
+    replace: bool = False,
+    host: Host | None = None,
+    progress: Progress | None = None,
 ) -> Package:
     """Copy a registered package to ``output/final_model`` (or ``output/final_ensemble_model``), and verify it.
 
@@ -81,12 +88,18 @@ def download(
     with storage_errors(str(target), doing="download"):
         target.parent.mkdir(parents=True, exist_ok=True)
         with staged_folder(target) as staged:
-            _fetch(source, model, staged)
+            _fetch(source, model, staged, progress)
             publish(staged, target, replace=replace)
     return open_package(target)
 
 
-def load_model(reference: str | Path, registry: str | None = None, *, host: Host | None = None) -> LoadedModel:
+def load_model(
+    reference: str | Path,
+    registry: str | None = None,
+    *,
+    host: Host | None = None,
+    progress: Progress | None = None,
+) -> LoadedModel:
     """Open a model by its folder or id, and verify every file of it.
 
     Raises:
@@ -105,7 +118,7 @@ def load_model(reference: str | Path, registry: str | None = None, *, host: Host
         return _loaded(folder, model.id, None)
     copy = tempfile.TemporaryDirectory(prefix="innereye-")
     with storage_errors(model.id, doing="download"):
-        _fetch(source, model, Path(copy.name))
+        _fetch(source, model, Path(copy.name), progress)
     return _loaded(Path(copy.name), model.id, copy)
 
 
@@ -121,7 +134,13 @@ class Verification:
     """One line for each unlisted file that does no harm."""
 
 
-def verify_model(reference: str | Path, registry: str | None = None, *, host: Host | None = None) -> Verification:
+def verify_model(
+    reference: str | Path,
+    registry: str | None = None,
+    *,
+    host: Host | None = None,
+    progress: Progress | None = None,
+) -> Verification:
     """Check every file of a package folder or registered model against its manifest.
 
     Raises:
@@ -130,12 +149,12 @@ def verify_model(reference: str | Path, registry: str | None = None, *, host: Ho
     if Path(reference).is_dir():
         package = open_package(Path(reference).resolve())
         return Verification(str(package.folder), package.digest, len(package.manifest.files), verify(package))
-    loaded = load_model(reference, registry, host=host)  # checks every file
+    loaded = load_model(reference, registry, host=host, progress=progress)  # checks every file
     return Verification(loaded.title, loaded.package.digest, len(loaded.package.manifest.files))
 
 
-def _fetch(registry: Registry, model: RegisteredModel, folder: Path) -> None:
-    registry.fetch(model, folder)
+def _fetch(registry: Registry, model: RegisteredModel, folder: Path, progress: Progress | None) -> None:
+    registry.fetch(model, folder, progress or Silent())
     package = open_package(folder)
     verify(package)
     registered = model.properties.get("package_digest")

@@ -55,7 +55,7 @@ def score(
     scorer = host.scorer()
     from innereye_core.registered_models import LoadedModel, load_model
 
-    loaded = model if isinstance(model, LoadedModel) else load_model(model, registry, host=host)
+    loaded = model if isinstance(model, LoadedModel) else load_model(model, registry, host=host, progress=progress)
     request = ScoreRequest(
         model=loaded.files,
         model_name=loaded.title,

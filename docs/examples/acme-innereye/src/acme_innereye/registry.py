@@ -13,7 +13,7 @@ from innereye_core.model import RegisteredModel
 class Shelf:
     name = "shelf"
 
-    def register(self, package, registration):
+    def register(self, package, registration, progress):
         version = len(list(_shelf().glob(f"{registration.name}/*"))) + 1
         about = {"registry": self.name, "folder_name": package.manifest.kind, "created": package.manifest.created}
         model = RegisteredModel(version=version, **about, **asdict(registration))
@@ -34,7 +34,7 @@ class Shelf:
     def folder(self, model):
         return _shelf() / model.name / str(model.version) / model.folder_name
 
-    def fetch(self, model, folder):
+    def fetch(self, model, folder, progress):
         copy_package(open_package(self.folder(model)), folder)
 
     def tag(self, model, tags):

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from innereye_core.digests import sha256_of_file
 from innereye_core.errors import IntegrityError, RegistryError, StorageError, UsageError
@@ -29,6 +30,9 @@ from innereye_core.publishing import (
     storage_errors,
     write_file_atomically,
 )
+
+if TYPE_CHECKING:
+    from innereye_core.contract.providers import Progress
 
 REGISTRY_DIR_VARIABLE = "INNEREYE_REGISTRY_DIR"
 
@@ -84,7 +88,7 @@ class LocalRegistry:
 
     name = "local"
 
-    def register(self, package: Package, registration: Registration) -> RegisteredModel:
+    def register(self, package: Package, registration: Registration, progress: Progress) -> RegisteredModel:
         """Copy the files that the package's manifest lists, and the manifest, as the next version of the name.
 
         Raises:
@@ -106,7 +110,7 @@ class LocalRegistry:
                 tags=dict(registration.tags),
                 properties=dict(registration.properties),
                 created=_now(),
-                package_digest=copy_package(package, files).digest,
+                package_digest=copy_package(package, files, progress).digest,
             )
             make_folder(versions)
             while True:
@@ -163,7 +167,7 @@ class LocalRegistry:
                 )
         return folder
 
-    def fetch(self, model: RegisteredModel, folder: Path) -> None:
+    def fetch(self, model: RegisteredModel, folder: Path, progress: Progress) -> None:
         """Copy the package's files into ``folder``, which exists and is empty, checking every digest.
 
         Raises:
@@ -171,7 +175,7 @@ class LocalRegistry:
             IntegrityError: a file is missing or changed.
             StorageError: the disk is full or not writable.
         """
-        copy_package(open_package(self.folder(model)), folder)
+        copy_package(open_package(self.folder(model)), folder, progress)
 
     def tag(self, model: RegisteredModel, tags: Mapping[str, str]) -> RegisteredModel:
         """Add or replace tags, and return the model as it is afterwards.

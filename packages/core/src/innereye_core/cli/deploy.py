@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from innereye_core.cli.options import (
+    ensemble_timeout_option,
     json_option,
     packaging_options,
     registration_options,
@@ -26,6 +27,7 @@ from innereye_core.deployment import Deployment
 @click.argument("run")
 @selection_options
 @packaging_options
+@ensemble_timeout_option
 @registration_options
 @json_option
 @verbosity_options
@@ -41,6 +43,8 @@ def deploy(run: str, as_json: bool, **options: Any) -> int:
         document = _document(deployment)
         if options["ensemble"]:
             document["children"] = [_document(child) for child in deployment.children]
+        if deployment.ensemble is not None:
+            document["ensemble"] = registration_document(deployment.ensemble, str(deployment.run.parent))
         print_json(document)
     else:
         _print(deployment)
@@ -64,3 +68,5 @@ def _print(deployment: Deployment) -> None:
         print_selection(deployment.selections[0])
     click.echo(str(deployment.package.folder))
     click.echo(deployment.model.id)
+    if deployment.ensemble is not None:
+        click.echo(deployment.ensemble.id)

@@ -13,7 +13,7 @@ from innereye_core.cli.options import (
     pairs_argument,
     registry_option,
 )
-from innereye_core.cli.output import print_json, print_table
+from innereye_core.cli.output import print_json, print_table, progress
 from innereye_core.cli.verbosity import verbosity_options
 from innereye_core.model import RegisteredModel
 
@@ -30,8 +30,8 @@ def models() -> None:
 @verbosity_options
 def list_models(registry: str | None, as_json: bool) -> None:
     """List every version that is not deleted."""
-    from innereye_core.deployment import default_registry
     from innereye_core.host import installed_host
+    from innereye_core.registration import default_registry
 
     found = default_registry(installed_host(), registry).models()
     if as_json:
@@ -63,7 +63,7 @@ def download(model_id: str, output: Path, replace: bool, registry: str | None, a
     """Copy a model's package to DIR/final_model (or DIR/final_ensemble_model)."""
     from innereye_core.registered_models import download as download_model
 
-    package = download_model(model_id, output, registry, replace=replace)
+    package = download_model(model_id, output, registry, replace=replace, progress=progress())
     if as_json:
         print_json({"package": str(package.folder), "digest": package.digest})
     else:
@@ -78,9 +78,9 @@ def download(model_id: str, output: Path, replace: bool, registry: str | None, a
 @verbosity_options
 def tag(model_id: str, tags: dict[str, str], registry: str | None, as_json: bool) -> None:
     """Add or replace tags."""
-    from innereye_core.deployment import default_registry
     from innereye_core.host import installed_host
     from innereye_core.registered_models import parse_model_id
+    from innereye_core.registration import default_registry
 
     source = default_registry(installed_host(), registry)
     _print(source.tag(source.get(*parse_model_id(model_id)), tags), as_json)
@@ -95,7 +95,7 @@ def verify(reference: str, registry: str | None, as_json: bool) -> None:
     """Check every file of a package against its manifest."""
     from innereye_core.registered_models import verify_model
 
-    found = verify_model(reference, registry)
+    found = verify_model(reference, registry, progress=progress())
     if as_json:
         print_json(
             {
@@ -117,10 +117,10 @@ def verify(reference: str, registry: str | None, as_json: bool) -> None:
 @verbosity_options
 def delete(model_id: str, registry: str | None) -> None:
     """Delete one version; its number is never used again."""
-    from innereye_core.deployment import default_registry
     from innereye_core.errors import UsageError
     from innereye_core.host import installed_host
     from innereye_core.registered_models import parse_model_id
+    from innereye_core.registration import default_registry
 
     name, version = parse_model_id(model_id)
     if version is None:

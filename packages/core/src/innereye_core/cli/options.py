@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +36,13 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...
     return pairs
 
 
+def _seconds(ctx: click.Context, parameter: click.Parameter, value: str) -> float:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is no duration; write for example 90s, 30m or 24h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
 def _apply(function: F, *decorators: Callable[[F], F]) -> F:
     for decorator in reversed(decorators):
         function = decorator(function)
@@ -49,7 +57,9 @@ def json_option(function: F) -> F:
 def registry_option(function: F) -> F:
     """--registry."""
     return click.option(
-        "--registry", metavar="NAME", help="Registry (default: INNEREYE_REGISTRY, else the current run's, else local)."
+        "--registry",
+        metavar="NAME[:PLACE]",
+        help="Registry (default: INNEREYE_REGISTRY, else the current run's, else local).",
     )(function)
 
 
@@ -112,6 +122,19 @@ def packaging_options(function: F) -> F:
         click.option("--ensemble", is_flag=True, help="Make the ensemble of the child runs 0, 1, …"),
         click.option("--allow-missing-folds", is_flag=True, help="Make it even where folds are missing."),
     )
+
+
+def ensemble_timeout_option(function: F) -> F:
+    """--ensemble-timeout."""
+    return click.option(
+        "--ensemble-timeout",
+        "ensemble_timeout_seconds",
+        metavar="TIME",
+        default="24h",
+        show_default=True,
+        callback=_seconds,
+        help="How long fold 0 waits for folds that run elsewhere (seconds, or 30m, 24h).",
+    )(function)
 
 
 def registration_options(function: F) -> F:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from innereye_core.cli.options import json_option, registration_options, take_registration
-from innereye_core.cli.output import print_json
+from innereye_core.cli.output import print_json, progress
 from innereye_core.cli.verbosity import verbosity_options
 from innereye_core.model import RegisteredModel
 
@@ -20,13 +20,13 @@ from innereye_core.model import RegisteredModel
 @verbosity_options
 def register(package: Path, as_json: bool, **options: Any) -> int:
     """Register PACKAGE, and print its model id."""
-    from innereye_core.deployment import register as register_package
     from innereye_core.host import installed_host
     from innereye_core.manifest import open_package
+    from innereye_core.registration import register as register_package
 
     host = installed_host()
     opened = open_package(package)
-    model = register_package(opened, take_registration(options), host=host)
+    model = register_package(opened, take_registration(options), host=host, progress=progress())
     if as_json:
         print_json(registration_document(model, opened.manifest.run.id))
     else:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from innereye_core.model import (
         Candidate,
         EnvironmentFile,
+        FoldRun,
         MergedEnvironment,
         ModelFiles,
         NetworkGeometry,
@@ -87,6 +88,30 @@ class RunSource(Protocol):
 
     def add_tags(self, run: Run, tags: Mapping[str, str]) -> Run:
         """Add or replace tags of the run, and return it as it is afterwards."""
+        ...
+
+
+@runtime_checkable
+class ConcurrentFolds(RunSource, Protocol):
+    """A run source whose cross-validation folds are runs of their own, at the same time on different machines.
+
+    Each fold deploys itself there; the one with the index 0 then waits for the others and makes the ensemble.
+    """
+
+    def parent(self, run: Run) -> Run | None:
+        """The run that ``run`` is a fold of, with the fold's own folder as its folder; None where it is no fold."""
+        ...
+
+    def folds(self, parent: Run) -> Sequence[FoldRun]:
+        """Every fold of a parent run as it is now, asked anew each time. An index that was restarted is there twice."""
+        ...
+
+    def exclusively(self, parent: Run) -> AbstractContextManager[None]:
+        """Hold the right to register the parent's ensemble, waiting while another process has it and lives.
+
+        Raises:
+            RegistryError: it cannot be had, or was lost.
+        """
         ...
 
 
@@ -205,8 +230,10 @@ class Registry(Protocol):
 
     name: str
 
-    def register(self, package: Package, registration: Registration) -> RegisteredModel:
+    def register(self, package: Package, registration: Registration, progress: Progress) -> RegisteredModel:
         """Publish the files that the package's manifest lists, and the manifest, as the next version of the name.
+
+        No version is visible before all of its files are there.
 
         Raises:
             RegistryError: the registry cannot be reached or refuses.
@@ -230,8 +257,8 @@ class Registry(Protocol):
         """The package's folder where it already lies on this machine (not to be changed), else None."""
         ...
 
-    def fetch(self, model: RegisteredModel, folder: Path) -> None:
-        """Write the package's files into ``folder``, which exists and is empty."""
+    def fetch(self, model: RegisteredModel, folder: Path, progress: Progress) -> None:
+        """Write the package's files into ``folder``, which exists and is empty. Core verifies them afterwards."""
         ...
 
     def tag(self, model: RegisteredModel, tags: Mapping[str, str]) -> RegisteredModel:
@@ -240,6 +267,19 @@ class Registry(Protocol):
 
     def delete(self, model: RegisteredModel) -> None:
         """Remove a version. Its number is never used again."""
+        ...
+
+
+@runtime_checkable
+class PlacedRegistry(Registry, Protocol):
+    """A registry that is in one of many places, such as an AzureML workspace."""
+
+    def at(self, place: str) -> Registry:
+        """The registry in this place: what follows the colon in ``--registry NAME:PLACE``.
+
+        Raises:
+            UsageError: the place is no place of this kind.
+        """
         ...
 
 

@@ -31,7 +31,7 @@ def gather_environment_files(
 
     Args:
         run: its environment.yml, or else that of its parent run, takes part if it is there.
-        toolbox: each distribution's third-party requirements take part.
+        toolbox: the third-party requirements of each distribution that scoring needs take part.
         extra_code: its environment.yml takes part if it is there.
         from_plugins: what ``innereye_environment_files`` gave.
         from_command_line: in the order given.
@@ -83,7 +83,7 @@ def third_party_requirements(distribution: str) -> list[Requirement]:
 
 def _toolbox_requirements(toolbox: Sequence[ToolboxSource], folder: Path) -> list[EnvironmentFile]:
     files = []
-    for distribution in dict.fromkeys(source.distribution for source in toolbox):
+    for distribution in dict.fromkeys(source.distribution for source in toolbox if source.needed_to_score):
         requirements = third_party_requirements(distribution)
         python = (importlib.metadata.metadata(distribution)["Requires-Python"] or "").replace(" ", "")
         lines = ["dependencies:", f"  - python{python}", "  - pip", "  - pip:"]

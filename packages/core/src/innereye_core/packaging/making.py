@@ -1,4 +1,4 @@
-"""Makes a package: has a packager lay out the plan, writes the manifest, publishes the folder."""
+"""Makes a package: has a packager lay out the plan, writes the manifest, publishes the folder, tells observers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def make_package(
         _add_files(extra, folder)
         _seal(plan, (*plan.files, *extra), folder)
         publish(folder, target, replace=options.replace)
-    return open_package(target)
+    made = open_package(target)
+    host.after_package(made)
+    return made
 
 
 def _add_files(extra: Sequence[PlannedFile], folder: Path) -> None:
@@ -120,7 +122,7 @@ def _member_record(member: Member) -> MemberRecord:
 def _versions(toolbox: Sequence[ToolboxSource]) -> dict[str, str]:
     """Python, the toolbox, and what the toolbox needs, as installed here and now."""
     versions = {source.distribution: source.version for source in toolbox}
-    for distribution in tuple(versions):
+    for distribution in {source.distribution for source in toolbox if source.needed_to_score}:
         for requirement in third_party_requirements(distribution):
             versions.setdefault(requirement.name, importlib.metadata.version(requirement.name))
     return {"python": platform.python_version(), **dict(sorted(versions.items()))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,7 @@ from innereye_core.model import (
     MergedEnvironment,
     ModelFiles,
     NetworkGeometry,
+    PackagedCheckpoint,
     PackageKind,
     PackagePlan,
     PlannedFile,
@@ -32,7 +34,7 @@ from innereye_core.packaging.environment_files import (
 from innereye_core.packaging.model_card import model_card
 from innereye_core.packaging.network_origin import carried_source
 from innereye_core.packaging.source_trees import source_digest, source_files
-from innereye_core.packaging.validation_table import validation_bytes
+from innereye_core.packaging.validation_table import VALIDATION_FILE, validation_bytes
 
 if TYPE_CHECKING:
     from innereye_core.config import ModelConfig
@@ -58,6 +60,8 @@ class MemberSource:
     config: ModelConfig
     extra_code: Path | None
     selection: Selection
+    packaged: PackagedCheckpoint | None = None
+    """What became of the checkpoint, where the selected file is a packaged one already."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +153,14 @@ def _common(sources: Sequence[MemberSource]) -> tuple[ModelConfig, Path | None]:
 
 def _write_checkpoint(source: MemberSource, kind: PackageKind, work: Path, host: Host) -> Member:
     candidate = source.selection.selected
-    format = next(format for format in host.checkpoint_formats() if format.name == candidate.format)
     fold = () if kind == FINAL_MODEL else (source.run.fold or source.run.name,)
     path = PurePosixPath(CHECKPOINT_FOLDER, *fold, candidate.checkpoint.name)
     target = work / path
     target.parent.mkdir(parents=True, exist_ok=True)
+    if source.packaged is not None:
+        shutil.copyfile(candidate.checkpoint, target)
+        return Member(source.run, source.selection, path.as_posix(), source.packaged)
+    format = next(format for format in host.checkpoint_formats() if format.name == candidate.format)
     written = format.write_packaged(candidate.checkpoint, target)
     return Member(source.run, source.selection, path.as_posix(), written)
 
@@ -203,7 +210,7 @@ def _planned_files(
     yield PlannedFile(ENVIRONMENT_FILE, "environment", content=environment.text.encode())
     settings = inference_config_bytes(config, [member.path for member in members])
     yield PlannedFile(INFERENCE_CONFIG_FILE, "config", content=settings)
-    yield PlannedFile("validation.json", "validation", content=validation_bytes(members))
+    yield PlannedFile(VALIDATION_FILE, "validation", content=validation_bytes(members))
     yield PlannedFile("README.md", "card", content=model_card(config, members, run))
     for member in members:
         yield PlannedFile(member.path, "checkpoint", source=work / member.path)

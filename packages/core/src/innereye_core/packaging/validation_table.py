@@ -9,6 +9,8 @@ from typing import Any
 from innereye_core.config import as_plain
 from innereye_core.model import Member, Selection
 
+VALIDATION_FILE = "validation.json"
+
 
 def selection_document(selection: Selection) -> dict[str, Any]:
     """A selection with the scores of every candidate; an undefined Dice is null."""
