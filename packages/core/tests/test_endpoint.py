@@ -6,6 +6,7 @@ Requests over HTTP are tested with the real server, in the tests that cross dist
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import struct
 import sys
@@ -22,8 +23,9 @@ from innereye_core import load_model
 from innereye_core.endpoint import Endpoint
 from innereye_core.endpoint.served import ServedModel
 from innereye_core.endpoint.uploads import DicomUploadError, TooLargeError
-from innereye_core.errors import IntegrityError, StorageError, UsageError
+from innereye_core.errors import InputError, IntegrityError, StorageError, UsageError
 from innereye_core.host import Host
+from innereye_core.manifest import open_package, write_manifest
 
 Run = Callable[..., Any]
 
@@ -152,6 +154,16 @@ def test_changed_package_is_refused_when_the_endpoint_starts(started: Run, packa
     assert "has changed" in outcome.stderr.splitlines()[-1]
 
 
+def test_network_that_cannot_be_loaded_is_refused_when_the_endpoint_starts(packaged: Path, host: Host) -> None:
+    checkpoint = next((packaged / "checkpoints").iterdir())
+    checkpoint.write_text(json.dumps({"epoch": 2, "weights": {"bias": 0.2}}))
+    manifest = open_package(packaged).manifest
+    write_manifest(packaged, manifest, {record.path: record.role for record in manifest.files})
+
+    with pytest.raises(InputError, match=r"has the weights \['bias'\], not \['threshold'\]"):
+        ServedModel(load_model(packaged, host=host), host)
+
+
 def test_installed_copy_that_was_imported_before_is_refused(started: Run, packaged: Path) -> None:
     outcome = started(SCORE_PY, packaged, first="import innereye_core\n")
     assert "its own code was not used" in outcome.stderr.splitlines()[-1]
@@ -246,8 +258,6 @@ def test_dicom_is_refused_with_the_plugin_that_it_needs(endpoint: Endpoint, temp
 def test_image_that_announces_too_many_voxels_is_refused(
     endpoint: Endpoint, version: int, order: str, gzipped: bool
 ) -> None:
-    import gzip
-
     content = nifti_header(30_000, 30_000, 30_000, version=version, order=order)
     body = json.dumps({"image": base64.b64encode(gzip.compress(content) if gzipped else content).decode()})
     with pytest.raises(TooLargeError, match=r"announces 27000000000000 voxels; an endpoint takes at most 536870912"):
@@ -256,7 +266,7 @@ def test_image_that_announces_too_many_voxels_is_refused(
 
 def test_messages_do_not_say_where_files_lie(endpoint: Endpoint, packaged: Path, temporary: Path) -> None:
     (packaged / "checkpoints" / "2_checkpoint.pth.tar").write_text("not a checkpoint")
-    with pytest.raises(innereye_core.errors.InputError) as refused:
+    with pytest.raises(InputError) as refused:
         endpoint.run(json.dumps({"image": base64_of(IMAGE)}))
     assert str(refused.value) == "checkpoints/2_checkpoint.pth.tar: is no toy checkpoint; train again"
     assert list(temporary.iterdir()) == []

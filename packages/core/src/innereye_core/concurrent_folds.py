@@ -85,7 +85,8 @@ def make_ensemble(
             made = make_package(members, parent, FINAL_ENSEMBLE_MODEL, target, packaging, host)
             return register(made, registration, run=parent, host=host, progress=progress)
     except InnerEyeError as error:
-        raise type(error)(f"{model.id} is registered, but not the ensemble of run {parent.id}: {error}") from error
+        kind = next(base for base in type(error).__mro__ if base.__module__ == InnerEyeError.__module__)
+        raise kind(f"{model.id} is registered, but not the ensemble of run {parent.id}: {error}") from error
 
 
 def _source_and_parent(run: Run, host: Host) -> tuple[ConcurrentFolds, Run]:

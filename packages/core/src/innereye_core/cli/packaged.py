@@ -8,13 +8,9 @@ from typing import Any, NoReturn
 
 import click
 
-import innereye_core
 from innereye_core.cli.main import run
 from innereye_core.cli.score import innereye_result_folder, score_and_print, scoring_options
-from innereye_core.errors import IntegrityError
-from innereye_core.host import Host
-from innereye_core.manifest import open_package
-from innereye_core.plugins import PluginModule
+from innereye_core.own_package import own_host
 
 
 def main(folder: Path) -> NoReturn:
@@ -34,12 +30,6 @@ def main(folder: Path) -> NoReturn:
 
 
 def _score(folder: Path, images: tuple[str, ...], options: dict[str, Any]) -> None:
-    package = open_package(folder)
-    if not Path(innereye_core.__file__).resolve().is_relative_to(folder):
-        raise IntegrityError(
-            f"{folder}: its own code was not used, but {Path(innereye_core.__file__).parent}; "
-            "run the score.py that lies in the model folder"
-        )
-    plugins = [PluginModule(plugin.name, plugin.module) for plugin in package.manifest.plugins]
+    host = own_host(folder)
     result_folder, overwrite = innereye_result_folder(folder)
-    score_and_print(str(folder), images, result_folder, overwrite, None, Host(plugins), options)
+    score_and_print(str(folder), images, result_folder, overwrite, None, host, options)

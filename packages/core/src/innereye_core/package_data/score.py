@@ -23,10 +23,14 @@ Options of InnerEye's score.py, with its defaults and meaning:
   --model_id ID             goes into the DICOM output
 
 Only the code in the package is used, never an installed copy of it; the packages of environment.yml must be installed.
+
+The same file is the scoring script of AzureML's online and batch endpoints, which call its init() and run().
 """
 
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def use_only(folder: Path) -> None:
@@ -54,6 +58,48 @@ def main() -> None:
 
     score(folder)
 
+
+# --- an endpoint of AzureML -------------------------------------------------------------------------------------------
+
+_endpoint: Any = None
+
+
+def init() -> None:
+    """Load the model, once for all requests: AzureML calls this when the endpoint starts."""
+    global _endpoint
+    folder = mounted_package()
+    use_only(folder)
+    from innereye_core.endpoint import open_endpoint
+
+    _endpoint = open_endpoint(folder)
+
+
+def run(data: Any) -> Any:
+    """Answer one request (online), or segment the images with the paths in a list (batch): AzureML calls this."""
+    if _endpoint is None:
+        raise RuntimeError("no model is loaded; call init() before run()")
+    return _endpoint.run(data)
+
+
+def mounted_package() -> Path:
+    """The package at AZUREML_MODEL_DIR, or up to three folders below (NAME/VERSION/final_model); else the one here."""
+    mounted = os.environ.get("AZUREML_MODEL_DIR")
+    root = Path(mounted or Path(__file__).parent).resolve()
+    manifests = [path for level in ("", "*/", "*/*/", "*/*/*/") for path in root.glob(f"{level}manifest.json")]
+    found = sorted(path.parent for path in manifests if (path.parent / "InnerEye").is_dir())
+    if root in found or not mounted:
+        found = [folder for folder in found if folder == root]
+    if len(found) == 1:
+        return found[0]
+    where = f"AZUREML_MODEL_DIR {root}" if mounted else f"{root}, the folder of score.py"
+    names = f"{len(found)} packages ({', '.join(map(str, found))})" if found else "no package (final_model/)"
+    raise RuntimeError(f"{where}: holds {names}; let AZUREML_MODEL_DIR name a folder that holds one")
+
+
+# The server of online endpoints hands over a request's body as text, which an image is not, unless it is told that
+# run() wants the request itself. Nothing is imported for that: where the server loads this file, it is there.
+if _server := sys.modules.get("azureml_inference_server_http.api.aml_request"):
+    _server.rawhttp(run)
 
 if __name__ == "__main__":
     main()
