@@ -3,18 +3,24 @@
 Architecture: Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation" (2015), with
 InnerEye's changes: strided convolutions instead of pooling, residual blocks, learned up-sampling, and skip connections
 that are added after a convolution of each branch instead of being concatenated. The names of attributes such as
-``_layers`` and ``bn1`` are InnerEye's, because the keys of its state dicts are made of them.
+``_layers`` and ``block1`` are InnerEye's, because the keys of its state dicts are made of them.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import get_args
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-SizeZYX: TypeAlias = tuple[int, int, int]
+from innereye_core.config import NumpyPadding
+from innereye_core.model import SizeZYX
+from innereye_segmentation.networks.arguments import at_least, zyx
+from innereye_segmentation.networks.conv_blocks import ConvolutionLayer
+
+logger = logging.getLogger(__name__)
 
 
 class UNet3D(nn.Module):
@@ -28,18 +34,21 @@ class UNet3D(nn.Module):
     - ``minimum_size_zyx`` is the same: the deepest level then has one voxel. Kernel sizes and dilations do not raise
       it, because every convolution is padded with zeros to keep its size.
 
+    InnerEye's network does not run with a factor above 2 on patches of its size multiple, nor with dilated kernels
+    above 3. Here both are continued in the same way, so that all of its state dicts load.
+
     Args:
         input_channels: number of image channels.
         feature_channels: number of features at full resolution.
         classes: number of classes, the background counted.
         kernel_size: odd; an int or three ints (z, y, x).
         downsampling_paths: number of levels below full resolution.
-        downsampling_factor: an int or three ints (z, y, x); 1 leaves an axis as it is. InnerEye's own network runs
-            with 1 and 2 only; the weights of larger factors have the shapes that it would give them.
+        downsampling_factor: an int or three ints (z, y, x); 1 leaves an axis as it is.
         downsampling_dilation: dilation of the second convolution of each level below full resolution; an int or three
             ints (z, y, x).
-        padding: ``zero``, the only one. InnerEye's networks pad with zeros whatever their padding mode is, except for
-            "no padding", with which this network cannot run.
+        padding: InnerEye's padding mode, by the names of ``inference.padding``. Whatever it is, InnerEye's network pads
+            with zeros, and so does this one, with a warning where another name says otherwise. ``none`` is possible
+            only where there is nothing to pad, with a kernel of 1.
 
     Raises:
         ValueError: an argument is out of range.
@@ -57,17 +66,16 @@ class UNet3D(nn.Module):
         padding: str = "zero",
     ) -> None:
         super().__init__()
-        _at_least_one("input_channels", input_channels)
-        _at_least_one("feature_channels", feature_channels)
-        _at_least_one("classes", classes)
-        _at_least_one("downsampling_paths", downsampling_paths)
-        kernel_zyx = _zyx("kernel_size", kernel_size)
-        factor_zyx = _zyx("downsampling_factor", downsampling_factor)
-        dilation_zyx = _zyx("downsampling_dilation", downsampling_dilation)
+        at_least(1, "input_channels", input_channels)
+        at_least(1, "feature_channels", feature_channels)
+        at_least(1, "classes", classes)
+        at_least(0, "downsampling_paths", downsampling_paths)
+        kernel_zyx = zyx("kernel_size", kernel_size)
+        factor_zyx = zyx("downsampling_factor", downsampling_factor)
+        dilation_zyx = zyx("downsampling_dilation", downsampling_dilation)
         if any(size % 2 == 0 for size in kernel_zyx):
             raise ValueError(f"kernel_size {kernel_size}: an even kernel changes the size of the image; use an odd one")
-        if padding != "zero":
-            raise ValueError(f"padding {padding!r}: InnerEye's U-Net pads with zeros whatever its mode is; use 'zero'")
+        _check_padding(padding, kernel_zyx)
 
         self.size_multiple_zyx: SizeZYX = _power(factor_zyx, downsampling_paths)
         self.minimum_size_zyx: SizeZYX = self.size_multiple_zyx
@@ -83,7 +91,12 @@ class UNet3D(nn.Module):
         self.output_layer = nn.Conv3d(features[0], classes, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores before the activation, (batch, class, z, y, x), for images (batch, channel, z, y, x)."""
+        """Class scores before the activation, (batch, class, z, y, x), for images (batch, channel, z, y, x).
+
+        Raises:
+            ValueError: the size is no multiple of ``size_multiple_zyx``.
+        """
+        _check_size(x, self.size_multiple_zyx)
         layers = list(self._layers)
         encoder, decoder = layers[: self._levels + 1], layers[self._levels + 1 :]
         skipped = []
@@ -95,31 +108,6 @@ class UNet3D(nn.Module):
             x = synthesize(upsample(x), skipped.pop())
         scores: Tensor = self.output_layer(x)
         return scores
-
-
-class _ConvolutionLayer(nn.Module):
-    """Convolution that keeps the size (before its stride), with batch normalisation and ReLU unless told otherwise."""
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel_zyx: SizeZYX,
-        stride_zyx: SizeZYX = (1, 1, 1),
-        dilation_zyx: SizeZYX = (1, 1, 1),
-        activated: bool = True,
-    ) -> None:
-        super().__init__()
-        padding_z, padding_y, padding_x = (d * (k - 1) // 2 for k, d in zip(kernel_zyx, dilation_zyx, strict=True))
-        padding_zyx = (padding_z, padding_y, padding_x)
-        self.conv1 = nn.Conv3d(inputs, outputs, kernel_zyx, stride_zyx, padding_zyx, dilation_zyx, bias=False)
-        nn.init.kaiming_normal_(self.conv1.weight, nonlinearity="relu")
-        self.bn1 = nn.BatchNorm3d(outputs) if activated else nn.Identity()
-        self.activation = nn.ReLU(inplace=True) if activated else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        activated: Tensor = self.activation(self.bn1(self.conv1(x)))
-        return activated
 
 
 class _EncoderBlock(nn.Module):
@@ -134,8 +122,8 @@ class _EncoderBlock(nn.Module):
         dilation_zyx: SizeZYX = (1, 1, 1),
     ) -> None:
         super().__init__()
-        self.block1 = _ConvolutionLayer(inputs, outputs, kernel_zyx, stride_zyx=stride_zyx)
-        self.block2 = _ConvolutionLayer(outputs, outputs, kernel_zyx, dilation_zyx=dilation_zyx)
+        self.block1 = ConvolutionLayer(inputs, outputs, kernel_zyx, stride_zyx=stride_zyx)
+        self.block2 = ConvolutionLayer(outputs, outputs, kernel_zyx, dilation_zyx=dilation_zyx)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.block1(x)
@@ -147,20 +135,22 @@ class _Upsampling(nn.Module):
     """Transposed convolution that multiplies the size by exactly ``factor_zyx``.
 
     The kernel is twice the factor, so that every output voxel sees the same number of weights (Odena et al.,
-    "Deconvolution and Checkerboard Artifacts", 2016).
+    "Deconvolution and Checkerboard Artifacts", 2016). InnerEye's padding, factor − 1, puts what comes from voxel i
+    around voxel factor · i, which is where the encoder took it from. With factors above 2 that leaves factor − 2 voxels
+    too few at the end; the output padding computes them too.
     """
 
     def __init__(self, inputs: int, outputs: int, factor_zyx: SizeZYX) -> None:
         super().__init__()
-        z, y, x = (_UpsampledAxis.by(factor) for factor in factor_zyx)
+        z, y, x = factor_zyx
         self.upsample_block = nn.Sequential(
             nn.ConvTranspose3d(
                 inputs,
                 outputs,
-                kernel_size=(z.kernel, y.kernel, x.kernel),
+                kernel_size=(_upsampling_kernel(z), _upsampling_kernel(y), _upsampling_kernel(x)),
                 stride=factor_zyx,
-                padding=(z.padding, y.padding, x.padding),
-                output_padding=(z.output_padding, y.output_padding, x.output_padding),
+                padding=(z - 1, y - 1, x - 1),
+                output_padding=(max(z - 2, 0), max(y - 2, 0), max(x - 2, 0)),
             ),
             nn.BatchNorm3d(outputs),
             nn.ReLU(inplace=True),
@@ -171,19 +161,6 @@ class _Upsampling(nn.Module):
         return upsampled
 
 
-class _UpsampledAxis(NamedTuple):
-    """Settings of a transposed convolution along one axis: (n - 1) · factor - 2 · padding + kernel + output padding."""
-
-    kernel: int
-    padding: int
-    output_padding: int
-
-    @classmethod
-    def by(cls, factor: int) -> _UpsampledAxis:
-        """Those with which n voxels become n · factor."""
-        return cls(1, 0, 0) if factor == 1 else cls(2 * factor, (factor + 1) // 2, factor % 2)
-
-
 class _SynthesisBlock(nn.Module):
     """Merge what comes up from below with the skip connection.
 
@@ -192,10 +169,10 @@ class _SynthesisBlock(nn.Module):
 
     def __init__(self, features: int, kernel_zyx: SizeZYX) -> None:
         super().__init__()
-        self.conv1 = _ConvolutionLayer(features, features, kernel_zyx, activated=False)
-        self.conv2 = _ConvolutionLayer(features, features, kernel_zyx, activated=False)
+        self.conv1 = ConvolutionLayer(features, features, kernel_zyx, normalized=False, activated=False)
+        self.conv2 = ConvolutionLayer(features, features, kernel_zyx, normalized=False, activated=False)
         self.activation_block = nn.Sequential(nn.BatchNorm3d(features), nn.ReLU(inplace=True))
-        self.block2 = _ConvolutionLayer(features, features, kernel_zyx)
+        self.block2 = ConvolutionLayer(features, features, kernel_zyx)
 
     def forward(self, x: Tensor, skipped: Tensor) -> Tensor:
         x = self.activation_block(self.conv1(x) + self.conv2(skipped))
@@ -203,18 +180,31 @@ class _SynthesisBlock(nn.Module):
         return residual + x
 
 
-def _zyx(name: str, value: int | Sequence[int]) -> SizeZYX:
-    values = list(value) if isinstance(value, (list, tuple)) else [value] * 3
-    if len(values) != 3:
-        raise ValueError(f"{name} {value}: must be an integer or three of them (z, y, x)")
-    z, y, x = (_at_least_one(name, number) for number in values)
-    return z, y, x
+@fx.wrap  # symbolic tracing, with which batch normalisation is folded, cannot follow a decision about sizes
+def _check_size(image: Tensor, multiple_zyx: SizeZYX) -> None:
+    """Without it, a level of one voxel would be broadcast to the size of the other branch."""
+    size_zyx = list(image.shape[2:])
+    if any(size % multiple for size, multiple in zip(size_zyx, multiple_zyx, strict=True)):
+        raise ValueError(f"a patch of {size_zyx} voxels (z, y, x): this network needs multiples of {[*multiple_zyx]}")
 
 
-def _at_least_one(name: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} {value!r}: must be an integer of at least 1")
-    return value
+def _check_padding(padding: str, kernel_zyx: SizeZYX) -> None:
+    known = get_args(NumpyPadding)
+    if padding not in known:
+        raise ValueError(
+            f"padding {padding!r}: must be one of {', '.join(known)}; all of them mean zero in this network"
+        )
+    if padding == "none" and max(kernel_zyx) > 1:
+        raise ValueError(
+            f"padding 'none' with a kernel of {[*kernel_zyx]} (z, y, x): convolutions without padding shrink the "
+            "image, so that the levels no longer meet; use 'zero'"
+        )
+    if padding not in ("zero", "constant", "none"):
+        logger.warning("padding %r: as in InnerEye, this network pads with zeros whatever is named here", padding)
+
+
+def _upsampling_kernel(factor: int) -> int:
+    return 2 * factor if factor > 1 else 1
 
 
 def _power(factor_zyx: SizeZYX, exponent: int) -> SizeZYX:
