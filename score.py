@@ -5,8 +5,13 @@
 IMAGE is one file per image channel, in the order of model_inference_config.json.
 
   --output FILE             where to write the segmentation
-  --overwrite               replace an existing output
-  --posteriors FILE         also write the class probabilities, as 4-D NIfTI
+  --overwrite               replace existing outputs
+  --mask FILE               image outside of which (where it is 0) all is background
+  --posteriors FILE|FOLDER/ also write the class probabilities: 4-D NIfTI, or a file per structure
+  --uncertainty FILE        also write the entropy of the class probabilities
+  --statistics FILE         also write numbers per structure, as .json or .csv; may be repeated
+  --preview FILE            also write a picture, as .png
+  --report FILE             also write a report to read, as .html
   --device auto|cpu|cuda    where to compute (default: auto)
   --runtime NAME            what evaluates the network (default: auto)
   --json                    print the result as JSON

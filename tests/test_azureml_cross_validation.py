@@ -209,9 +209,13 @@ def test_two_folds_0_at_once_register_one_ensemble(cross_validation: Begin) -> N
     with ThreadPoolExecutor(2) as machines:
         outcomes = list(machines.map(lambda name: cv.deploy(0, name=name), ("first", "second")))
 
-    assert [outcome.exit_code for outcome in outcomes] == [0, 0], [outcome.stderr for outcome in outcomes]
+    done = [outcome for outcome in outcomes if outcome.exit_code == 0]
+    late = [outcome for outcome in outcomes if outcome.exit_code != 0]
     (ensemble,) = cv.ensembles()
-    assert {outcome.stdout.splitlines()[-1] for outcome in outcomes} == {ensemble.model_id}
+    assert {outcome.stdout.splitlines()[-1] for outcome in done} == {ensemble.model_id}
+    for outcome in late:  # both were about to make the same files of the run
+        assert outcome.exit_code == 5
+        assert "has something of this name already" in outcome.stderr
 
 
 @pytest.mark.slow

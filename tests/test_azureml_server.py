@@ -276,7 +276,7 @@ def code_folder(tmp_path):
         "from azureml.core import Run\n"
         "run = Run.get_context(allow_offline=False)\n"
         "print(os.environ['GREETING'], pathlib.Path('deep/data.txt').read_text(), flush=True)\n"
-        "os.makedirs('outputs')\n"
+        "os.makedirs('outputs', exist_ok=True)\n"
         "pathlib.Path('outputs/result.txt').write_text(' '.join(sys.argv[1:]))\n"
         "run.tag('scored', 'yes')\n"
         "sys.exit(int(os.environ.get('EXIT', '0')))\n"

@@ -76,6 +76,12 @@ def test_json(innereye: Invoke, model: Path, image: Path) -> None:
         "seconds": 0.25,
         "runtime": "toy",
         "posteriors": None,
+        "uncertainty": None,
+        "disagreement": None,
+        "statistics": [],
+        "preview": None,
+        "report": None,
+        "review": [],
     }
 
 
@@ -84,6 +90,41 @@ def test_output_and_posteriors(innereye: Invoke, model: Path, image: Path) -> No
     document = innereye(*words).done().json
     assert (document["segmentation"], document["posteriors"]) == ("a.txt", "p.txt")
     assert (Path("a.txt").read_text(), Path("p.txt").read_text()) == (LABELS, "0.0 0.0 1.0 1.0")
+
+
+def test_everything_else_that_can_be_written(innereye: Invoke, model: Path, image: Path) -> None:
+    numbers = ["--statistics", "s.json", "--statistics", "s.csv"]
+    pictures = ["--uncertainty", "u.txt", "--preview", "p.png", "--report", "r.html"]
+    document = innereye("score", model, image, *numbers, *pictures, "--json").done().json
+    assert document["statistics"] == ["s.json", "s.csv"]
+    assert [document[key] for key in ("uncertainty", "preview", "report")] == ["u.txt", "p.png", "r.html"]
+    assert all(Path(name).is_file() for name in ("s.json", "s.csv", "u.txt", "p.png", "r.html"))
+
+
+def test_mask_reaches_the_scorer(innereye: Invoke, model: Path, image: Path) -> None:
+    Path("mask.txt").write_text("1 1 0 1")
+    assert innereye("score", model, image, "--mask", "mask.txt").exit_code == 0
+    assert Path("segmentation.nii.gz").read_text() == "0 0 0 1"
+
+
+@pytest.mark.parametrize(("name", "made"), [("new/", False), ("there", True), ("there/", True)])
+def test_posteriors_go_into_a_folder_that_is_there_or_ends_with_a_slash(
+    innereye: Invoke, model: Path, image: Path, name: str, made: bool
+) -> None:
+    if made:
+        Path(name).mkdir()
+    document = innereye("score", model, image, "--posteriors", name, "--json").done().json
+    assert Path(document["posteriors"]) == Path(name)
+    assert (Path(name) / "bright.txt").read_text() == "0.0 0.0 1.0 1.0"
+
+
+@pytest.mark.parametrize("json", [[], ["--json"]])
+def test_what_to_review_is_said_on_stderr(innereye: Invoke, model: Path, image: Path, json: list[str]) -> None:
+    image.write_text("0.1 0.1")
+    outcome = innereye("score", model, image, *json)
+    assert "review: bright: not found, but 2 subjects have it" in outcome.stderr.splitlines()
+    if json:
+        assert outcome.json["review"] == ["bright: not found, but 2 subjects have it"]
 
 
 def test_existing_result_is_kept_unless_overwriting_is_asked_for(innereye: Invoke, model: Path, image: Path) -> None:
@@ -283,6 +324,13 @@ def test_no_model(innereye: Invoke, model: Path) -> None:
 def test_score_from_python(model: Path, image: Path, tmp_path: Path) -> None:
     result = score(model, [image], output=tmp_path / "result.txt")
     assert (result.structures["bright"].voxels, result.model) == (2, str(model))
+
+
+def test_one_statistics_file_or_several_from_python(model: Path, image: Path, tmp_path: Path) -> None:
+    one = score(model, [image], output=tmp_path / "1.txt", statistics=tmp_path / "1.csv")
+    two = score(model, [image], output=tmp_path / "2.txt", statistics=[tmp_path / "2.csv", str(tmp_path / "2.json")])
+    assert one.statistics == (tmp_path / "1.csv",)
+    assert two.statistics == (tmp_path / "2.csv", tmp_path / "2.json")
 
 
 def test_loaded_model_is_verified_once_and_scores_many(model: Path, tmp_path: Path) -> None:

@@ -232,6 +232,10 @@ def test_colours_from_the_palette_are_no_contradiction(tmp_path: Path, config: M
         (lambda d: d.update(colours=[[0, 0, 0]]), r"colours: \[\[0, 0, 0\]\] contradicts structures"),
         (lambda d: d.update(fill_holes=[False]), r"fill_holes: \[False\] contradicts structures"),
         (
+            lambda d: d["network"].update(output_size_zyx=[65, 224, 224]),
+            r"network\.output_size_zyx: \[65, 224, 224\] is larger than inference\.crop_size_zyx \[64, 224, 224\]",
+        ),
+        (
             lambda d: d["normalization"].update(level=float("nan")),
             r"normalization\.level: nan should be a finite number",
         ),

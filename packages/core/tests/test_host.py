@@ -38,6 +38,8 @@ PROVIDER = """
 
     class Everything:
         name = "acme"
+        def accepts(self, jobs):
+            return jobs == self.name
         def __getattr__(self, attribute):
             return 0
 
@@ -65,6 +67,7 @@ COLLECTED = {
     "innereye_image_formats": lambda host: "acme" in names(host.image_formats()),
     "innereye_runtimes": lambda host: "acme" in names(host.runtimes()),
     "innereye_exporters": lambda host: "acme" in names(host.exporters()),
+    "innereye_executors": lambda host: host.executor("acme").name == "acme",
     "innereye_policies": lambda host: host.policy("acme").name == "acme",
     "innereye_environment_mergers": lambda host: host.environment_merger("acme").name == "acme",
     "innereye_packagers": lambda host: host.packager("acme").name == "acme",

@@ -7,8 +7,11 @@ from itertools import permutations, product
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from innereye_core.errors import InputError
+from innereye_core.model import SizeZYX
 from innereye_imaging.geometry import Grid, Image, check_affine, reorient, resample, resampled_grid, restore_axes
 
 ALL_ORIENTATIONS = [
@@ -135,3 +138,83 @@ def test_labels_come_back_unchanged_from_a_finer_grid() -> None:
     there = resample(labels, source, finer, order=0, dtype=np.uint8)
     back = resample(there, finer, source, order=0, dtype=np.uint8)
     np.testing.assert_array_equal(back, labels)
+
+
+# --- for any grid ---
+
+PROPERTY = settings(max_examples=150, deadline=None, derandomize=True)
+
+SIZES = st.tuples(*[st.integers(1, 9)] * 3)
+SPACINGS = st.tuples(*[st.floats(0.2, 8)] * 3)
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> Grid:
+    """Any size from 1 × 1 × 1, any voxel size, flipped or not, turned by any angles; 45° is on every border."""
+    angles = [draw(st.one_of(st.sampled_from([0, 45, 90, -135]), st.floats(-180, 180))) for _ in range(3)]
+    rotation = nib.eulerangles.euler2mat(*np.radians(angles))
+    flips = [draw(st.sampled_from([1, -1])) for _ in range(3)]
+    origin = [draw(st.floats(-500, 500)) for _ in range(3)]
+    affine = nib.affines.from_matvec(rotation @ np.diag(np.multiply(draw(SPACINGS), flips)), origin)
+    return Grid(draw(SIZES), affine)
+
+
+@PROPERTY
+@given(grid=grids(), codes=st.sampled_from(ALL_ORIENTATIONS))
+def test_any_grid_can_be_turned_to_any_orientation_and_back(grid: Grid, codes: str) -> None:
+    image = Image(np.arange(np.prod(grid.size_zyx)).reshape(grid.size_zyx), grid.affine)
+    turned = reorient(image, codes)
+    z, y, x = np.indices(turned.voxels.shape)
+    world = np.einsum("ij,j...->i...", turned.affine, np.stack([x, y, z, np.ones_like(x)]))
+    z, y, x = np.indices(image.voxels.shape)
+    stored = np.einsum("ij,j...->i...", image.affine, np.stack([x, y, z, np.ones_like(x)]))
+    np.testing.assert_allclose(
+        world.reshape(4, -1)[:, np.argsort(turned.voxels.ravel())], stored.reshape(4, -1), atol=1e-6
+    )
+    np.testing.assert_array_equal(restore_axes(turned.voxels, codes, grid.axis_codes), image.voxels)
+
+
+@PROPERTY
+@given(grid=grids(), spacing=SPACINGS)
+def test_a_resampled_grid_covers_the_box_of_any_grid_to_half_a_voxel(
+    grid: Grid, spacing: tuple[float, float, float]
+) -> None:
+    other = resampled_grid(grid, spacing)
+    assert other.spacing_xyz_mm == pytest.approx(spacing)
+    assert min(other.size_zyx) >= 1
+    outer_corner = np.array([-0.5, -0.5, -0.5, 1])
+    np.testing.assert_allclose(other.affine @ outer_corner, grid.affine @ outer_corner, atol=1e-6)
+    length, covered = (np.multiply(one.size_zyx[::-1], one.spacing_xyz_mm) for one in (grid, other))
+    assert (
+        np.abs(length - covered) <= np.where(np.equal(other.size_zyx[::-1], 1), np.inf, np.divide(spacing, 2) + 1e-9)
+    ).all()
+
+
+@PROPERTY
+@given(grid=grids(), spacing=SPACINGS, seed=st.integers(0, 99))
+def test_interpolated_posteriors_still_sum_to_1(grid: Grid, spacing: tuple[float, float, float], seed: int) -> None:
+    posteriors = np.random.default_rng(seed).dirichlet((1, 1, 1), grid.size_zyx).astype(np.float32)
+    other = resampled_grid(grid, spacing)
+    there = [resample(posteriors[..., i], grid, other, order=1, dtype=np.float32) for i in range(3)]
+    back = [resample(posterior, other, grid, order=1, dtype=np.float32) for posterior in there]
+    np.testing.assert_allclose(np.sum(there, axis=0), 1, atol=1e-5)
+    np.testing.assert_allclose(np.sum(back, axis=0), 1, atol=1e-5)
+    assert np.min(back) >= -1e-6
+
+
+@PROPERTY
+@given(grid=grids(), factors=st.tuples(*[st.integers(1, 3)] * 3), seed=st.integers(0, 99))
+def test_labels_come_back_unchanged_from_any_finer_grid(grid: Grid, factors: SizeZYX, seed: int) -> None:
+    finer = resampled_grid(grid, tuple(np.divide(grid.spacing_xyz_mm, factors)))
+    labels = np.random.default_rng(seed).integers(0, 4, grid.size_zyx).astype(np.uint8)
+    there = resample(labels, grid, finer, order=0, dtype=np.uint8)
+    np.testing.assert_array_equal(there, labels.repeat(factors[2], 0).repeat(factors[1], 1).repeat(factors[0], 2))
+    np.testing.assert_array_equal(resample(there, finer, grid, order=0, dtype=np.uint8), labels)
+
+
+@PROPERTY
+@given(grid=grids())
+def test_obliqueness_is_the_angle_to_the_nearest_axes(grid: Grid) -> None:
+    assert 0 <= grid.obliqueness_degrees <= 54.74
+    straight = Grid(grid.size_zyx, np.diag([*grid.spacing_xyz_mm, 1.0]))
+    assert straight.obliqueness_degrees == pytest.approx(0, abs=1e-5)

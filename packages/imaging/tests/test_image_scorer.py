@@ -65,7 +65,7 @@ def test_the_result_says_what_was_found(request_for: Callable[..., ScoreRequest]
     organ = result.structures["organ"]
     assert (organ.label, organ.voxels) == (1, voxels)
     assert organ.volume_ml == pytest.approx(voxels * 0.5 / 1000, rel=1e-5)
-    assert {check.name for check in result.checks} == {"channels", "values", "orientation", "spacing"}
+    assert {"channels", "values", "orientation", "spacing"} <= {check.name for check in result.checks}
     assert result.seconds > 0
     assert result.posteriors is None
 

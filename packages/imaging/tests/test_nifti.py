@@ -88,7 +88,7 @@ def test_voxels_that_are_not_one_number_are_refused(tmp_path: Path, voxel: objec
 def test_other_units_than_millimetres_are_refused(tmp_path: Path) -> None:
     image = nib.Nifti1Image(VOXELS.T, LPS)
     image.header.set_xyzt_units("meter")
-    with pytest.raises(InputError, match="states its geometry in meters; write it in mm"):
+    with pytest.raises(InputError, match="states its geometry in metres; write it in mm"):
         Nifti().read(save(tmp_path / "a.nii.gz", image))
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from innereye_core.errors import InputError, StorageError
+from innereye_core.errors import InputError, StorageError, UsageError
 from innereye_imaging.geometry import Image
 from innereye_imaging.nifti import Nifti
-from innereye_imaging.output_files import open_output, write_images
+from innereye_imaging.output_files import open_output, open_output_file, write_files, write_images
 
 IMAGE = Image(np.random.default_rng(0).integers(0, 255, (20, 30, 30)).astype(np.uint8), np.eye(4))
 
@@ -63,6 +63,38 @@ def test_several_files_are_written_together(tmp_path: Path) -> None:
 def test_opening_leaves_nothing_behind(tmp_path: Path) -> None:
     open_output(tmp_path / "a.nii.gz", [Nifti()], overwrite=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_images_and_other_files_appear_together_in_a_folder_that_is_made_for_them(tmp_path: Path) -> None:
+    image = open_output(tmp_path / "new" / "a.nii", [Nifti()], overwrite=False, makes_folder=True)
+    text = open_output_file(tmp_path / "b.txt", (".txt",), overwrite=False)
+
+    def write(path: Path) -> None:
+        assert not (tmp_path / "new").exists()
+        path.write_text("words")
+
+    write_files([image.holding(IMAGE), (text, write)])
+    assert (tmp_path / "new" / "a.nii").is_file()
+    assert text.path.read_text() == "words"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    image = open_output(tmp_path / "new" / "a.nii", [Nifti()], overwrite=False, makes_folder=True)
+    text = open_output_file(tmp_path / "b.txt", (".txt",), overwrite=False)
+
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        write_files([image.holding(IMAGE), (text, fail)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_another_ending_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"b\.txt: must end in \.json or \.csv, which says what is written"):
+        open_output_file(tmp_path / "b.txt", (".json", ".csv"), overwrite=False)
 
 
 def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image as Picture
 from innereye_core.config import CTWindow, ModelConfig
 from innereye_core.errors import InputError
 from innereye_imaging.geometry import Image, reorient
-from innereye_imaging.preview import write_preview
+from innereye_imaging.preview import draw_preview, write_preview
 
 MakeConfig = Callable[..., ModelConfig]
 SIZE = (20, 30, 40)
@@ -108,3 +108,32 @@ def test_drawing_leaves_pyplot_alone(tmp_path: Path, make_config: MakeConfig) ->
 def test_image_and_labels_must_be_a_pair(tmp_path: Path, make_config: MakeConfig) -> None:
     with pytest.raises(InputError, match="differ in shape"):
         write_preview(tmp_path / "p.png", scan(), np.zeros((1, 2, 3), np.uint8), red_structure(make_config))
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 1, 1000), (1000, 1, 1), (1, 64, 64)])
+@pytest.mark.parametrize("labelled", [0, 1])
+def test_an_image_of_any_shape_makes_a_picture_of_a_usual_size(
+    tmp_path: Path, make_config: MakeConfig, size: tuple[int, int, int], labelled: int
+) -> None:
+    labels = np.full(size, labelled, np.uint8)
+    write_preview(tmp_path / "p.png", Image(np.zeros(size), LPS), labels, make_config())
+    height, width, _ = picture(tmp_path / "p.png").shape
+    assert width == 1800
+    assert 250 < height < 2000
+
+
+def test_the_legend_grows_with_the_structures(tmp_path: Path, make_config: MakeConfig) -> None:
+    write_preview(tmp_path / "few.png", scan(), cube(10, 15, 20), make_config())
+    write_preview(
+        tmp_path / "many.png", scan(), cube(10, 15, 20), make_config(structures=[f"s{i}" for i in range(100)])
+    )
+    few, many = picture(tmp_path / "few.png"), picture(tmp_path / "many.png")
+    assert many.shape[0] > few.shape[0] + 500
+    planes = slice(0, int(few.shape[0] * 0.8))
+    assert reddish(many[planes]).sum() > reddish(few[planes]).sum() * 0.8
+
+
+@pytest.mark.parametrize("name", ["$x_{", "_hidden", "a" * 255])
+@pytest.mark.filterwarnings("error")
+def test_names_are_drawn_as_they_are(make_config: MakeConfig, name: str) -> None:
+    assert draw_preview(scan(), cube(10, 15, 20), make_config(structures=[name])).startswith(b"\x89PNG")

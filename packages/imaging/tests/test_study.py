@@ -47,17 +47,24 @@ def test_a_good_study_says_what_was_checked(write_nifti: Write, make_config: Mak
     study = prepare_study([write_nifti(CT, LPS)], config, installed)
     assert [(check.name, check.outcome) for check in study.checks] == [
         ("channels", "passed"),
+        ("dimensions", "passed"),
+        ("header", "passed"),
         ("values", "passed"),
+        ("intensities", "passed"),
+        ("precision", "passed"),
         ("orientation", "passed"),
         ("spacing", "passed"),
+        ("field_of_view", "unchecked"),
     ]
+    assert all(check.detail for check in study.checks)
 
 
 def test_what_the_config_does_not_state_is_reported_as_unchecked(
     write_nifti: Write, make_config: MakeConfig, installed: Any
 ) -> None:
     study = prepare_study([write_nifti(CT, LPS)], make_config(), installed)
-    assert (outcome(study, "orientation"), outcome(study, "spacing")) == ("unchecked", "unchecked")
+    for name in ("intensities", "orientation", "spacing", "field_of_view"):
+        assert outcome(study, name) == "unchecked"
 
 
 # --- refused ---
@@ -179,6 +186,28 @@ def test_another_orientation_is_turned_and_reported(
     assert study.input_grid.axis_codes == "LPS"
     assert outcome(study, "orientation") == "repaired"
     np.testing.assert_array_equal(study.labels_on_input_grid(study.channels[0]), CT)
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "ARS", "PLI", "SAR", "IPL"])
+@pytest.mark.parametrize("degrees", [45, 135, -45])
+def test_labels_come_back_where_rounding_decides_which_axis_is_nearest(
+    write_nifti: Write, make_config: MakeConfig, installed: Any, orientation: str, degrees: float
+) -> None:
+    """At 45 degrees a turned grid may be nearest to other axes than those that it was turned to."""
+    affine = nib.affines.from_matvec(nib.eulerangles.euler2mat(z=np.radians(degrees), y=np.radians(45)))
+    study = prepare_study([write_nifti(CT, affine)], make_config(input={"orientation": orientation}), installed)
+    np.testing.assert_array_equal(study.labels_on_input_grid(study.channels[0]), CT)
+
+
+def test_what_was_repaired_is_logged(
+    write_nifti: Write, make_config: MakeConfig, installed: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "innereye_imaging"):
+        prepare_study([write_nifti(CT.astype(np.int32), LPS)], make_config(input={"orientation": "RAS"}), installed)
+    assert [record.getMessage().rpartition(": ")[0] for record in caplog.records] == [
+        "repaired: precision: image.nii.gz",
+        "repaired: orientation",
+    ]
 
 
 def test_another_spacing_is_resampled_where_the_config_says_so(

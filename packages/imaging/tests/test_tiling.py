@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from innereye_core.config import InferenceConfig
 from innereye_core.errors import InputError
 from innereye_core.model import NetworkGeometry, SizeZYX
-from innereye_imaging.tiling import plan_tiling
+from innereye_imaging.tiling import TilingPlan, plan_tiling
 
 
 def network(
@@ -25,52 +27,109 @@ def inference(stitching: str = "average", crop: SizeZYX = (8, 8, 8), **others: A
     return InferenceConfig(crop_size_zyx=crop, stitching=stitching, **others)
 
 
+Tiling: TypeAlias = tuple[SizeZYX, InferenceConfig, NetworkGeometry]
+
+PROPERTY = settings(max_examples=300, deadline=None, derandomize=True)
+
+
 @st.composite
-def tilings(draw: st.DrawFn) -> tuple[SizeZYX, InferenceConfig, NetworkGeometry]:
-    """An image from 1 × 1 × 1 up, with a crop, stride, margin and size multiple that fit each other."""
+def tilings(draw: st.DrawFn) -> Tiling:
+    """An image from 1 × 1 × 1 up, and a config and network that do not contradict each other."""
     stitching = draw(st.sampled_from(["average", "crop", "gaussian"]))
+    step = 2 if stitching == "crop" else 1  # which needs even overlaps
     axes = []
     for _ in range(3):
         multiple = draw(st.sampled_from([1, 2, 4]))
         crop = multiple * draw(st.integers(1, 4))
-        # Where a crop shrinks, a smaller stride may leave an odd overlap, which is refused.
-        stride = crop if stitching == "crop" else draw(st.integers(1, crop))
-        axes.append((draw(st.integers(1, 20)), multiple, crop, stride))
-    sizes, multiples, crops, strides = zip(*axes, strict=True)
-    config = inference(stitching, crops, stride_zyx=strides)
-    return sizes, config, network(crops, multiples)
+        margin = draw(st.sampled_from(range(0, crop, step)))
+        overlap = margin + draw(st.sampled_from(range(0, crop - margin, step)))
+        axes.append((draw(st.integers(1, 20)), multiple, crop, crop - margin, crop - overlap))
+    sizes, multiples, crops, outputs, strides = zip(*axes, strict=True)
+    padding = draw(st.sampled_from(["edge", "zero", "reflect", "none"]))
+    config = inference(stitching, crops, stride_zyx=strides, padding=padding)
+    return sizes, config, network(outputs, multiples)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+def plan_of(tiling: Tiling) -> TilingPlan:
+    """The plan; examples in which the image leaves something odd, nothing, or too little are refused."""
+    try:
+        return plan_tiling(*tiling)
+    except InputError as refusal:
+        if not re.search(r"even overlap|is too small|inference\.padding is none", str(refusal)):
+            raise
+        reject()
+
+
+@PROPERTY
 @given(tilings())
-def test_every_voxel_of_every_image_is_covered(tiling: tuple[SizeZYX, InferenceConfig, NetworkGeometry]) -> None:
-    size, config, geometry = tiling
-    plan = plan_tiling(size, config, geometry)
-    covered = np.zeros(size, int)
+def test_every_voxel_of_every_image_is_covered(tiling: Tiling) -> None:
+    plan = plan_of(tiling)
+    covered = np.zeros(tiling[0], int)
     for tile in plan:
         covered[tile.target] += 1
     assert covered.min() >= 1
-    if config.effective_stitching == "crop":
+    if tiling[1].effective_stitching == "crop":
         assert covered.max() == 1
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@PROPERTY
 @given(tilings())
-def test_every_patch_lies_in_the_padded_image_and_fits_the_network(
-    tiling: tuple[SizeZYX, InferenceConfig, NetworkGeometry],
-) -> None:
-    size, config, geometry = tiling
-    plan = plan_tiling(size, config, geometry)
-    padded = np.array(size)
+def test_every_patch_lies_in_the_padded_image_and_fits_the_network(tiling: Tiling) -> None:
+    plan = plan_of(tiling)
+    padded = np.array(tiling[0])
     for step in plan.padding:
         padded += np.sum(step.widths_zyx, axis=1)
     tiles = list(plan)
     assert len(tiles) == len(plan)
     for tile in tiles:
+        assert min(tile.start_zyx) >= 0
         assert (np.add(tile.start_zyx, plan.crop_size_zyx) <= padded).all()
         assert [k.stop - k.start for k in tile.keep] == [t.stop - t.start for t in tile.target]
         assert all(0 <= k.start < k.stop <= output for k, output in zip(tile.keep, plan.output_size_zyx, strict=True))
-    assert not np.mod(plan.crop_size_zyx, geometry.size_multiple_zyx).any()
+    assert not np.mod(plan.crop_size_zyx, tiling[2].size_multiple_zyx).any()
+
+
+@PROPERTY
+@given(tilings())
+def test_a_kept_voxel_of_the_output_is_the_voxel_of_the_image_that_it_decides(tiling: Tiling) -> None:
+    """Of each axis: position in the padded image = position in the image + what was added before."""
+    plan = plan_of(tiling)
+    for axis in plan.axes:
+        added_before = axis.first_padding[0] + axis.grid_padding[0]
+        # With crop, the margin that the network does not return is cut off together with the overlap.
+        margin_before = -(-(axis.crop - axis.output) // 2)
+        for tile in axis.tiles:
+            assert tile.start + margin_before + tile.keep.start == tile.target.start + added_before
+
+
+SMALL = st.integers(1, 9)
+
+
+@PROPERTY
+@given(
+    sizes=st.tuples(*[st.integers(1, 12)] * 3),
+    crops=st.tuples(*[SMALL] * 3),
+    strides=st.none() | st.tuples(*[SMALL] * 3),
+    outputs=st.tuples(*[SMALL] * 3),
+    multiples=st.tuples(*[st.integers(1, 3)] * 3),
+    minima=st.tuples(*[st.integers(1, 5)] * 3),
+    stitching=st.sampled_from(["average", "crop", "gaussian"]),
+    padding=st.sampled_from(["edge", "none", "linear_ramp"]),
+)
+def test_whatever_contradicts_itself_is_refused_and_all_else_is_covered(
+    sizes: SizeZYX, crops: SizeZYX, strides: SizeZYX | None, outputs: SizeZYX, multiples: SizeZYX, minima: SizeZYX,
+    stitching: str, padding: str,
+) -> None:  # fmt: skip
+    try:
+        config = inference(stitching, crops, stride_zyx=strides, padding=padding)
+        plan = plan_tiling(sizes, config, network(outputs, multiples, minima))
+    except (InputError, ValidationError):
+        return
+    covered = np.zeros(sizes, bool)
+    for tile in plan:
+        covered[tile.target] = True
+    assert covered.all()
+    assert not np.mod(plan.crop_size_zyx, multiples).any()
 
 
 def test_average_pads_only_what_the_grid_needs_the_odd_voxel_after() -> None:

@@ -129,3 +129,19 @@ def test_a_mask_of_another_shape_is_refused_with_its_name(
     write_image(run.folder / "images" / "2_organ.nii.gz", np.zeros((10, 9, 11), np.uint8))
     with pytest.raises(InputError, match=r"2_organ.nii.gz"):
         NetworkEvaluator().evaluate(run, tiny_config(), candidates_of(run), None, providers, progress)
+
+
+def test_outside_the_mask_of_a_subject_nothing_is_found(
+    run: Run, tiny_config: MakeConfig, providers: Host, progress: Any, write_image: WriteImage
+) -> None:
+    region = np.zeros((10, 9, 12), np.uint8)
+    region[:5] = 1
+    labels = labels_of(run, "1", tiny_config(), providers)
+    assert labels[:5].any()
+    assert labels[5:].any()
+    write_image(run.folder / "images" / "region.nii.gz", region)
+    write_image(run.folder / "images" / "1_organ.nii.gz", labels * region)
+    with (run.folder / "dataset.csv").open("a") as dataset:
+        dataset.write("\n1,images/region.nii.gz,mask,val")
+    scores = NetworkEvaluator().evaluate(run, tiny_config(), candidates_of(run), None, providers, progress)
+    assert scores[1][0].dice == {"organ": 1.0}

@@ -28,6 +28,8 @@ def run_job_locally(clients: Clients, workspace: Workspace, job: Job, python: st
             target = Path(folder, path)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
+        for name in UPLOADED_FOLDERS:
+            Path(folder, name).mkdir(exist_ok=True)
         with workspace.lock:
             log = workspace.artifacts.create(RUN_ORIGIN, run.container, LOG_FILE)
             workspace.artifacts.write(log, b"")

@@ -162,8 +162,11 @@ def submit(call: Call) -> Response:
     files = {path: _content(call, blob) for path, blob in snapshot.files.items()}
     if configuration["script"] not in files:
         raise Refusal(400, "UserError", f"The script {configuration['script']} is not in the snapshot.")
+    run_id = call.request.query["runId"]
+    if run_id in workspace.runs:
+        raise Refusal(409, "UserError", f"There is a run {run_id} already.")
     run = workspace.add_run(
-        call.request.query["runId"],
+        run_id,
         experiment=call["experiment"],
         parent=document.get("ParentRunId"),
         status="Queued",

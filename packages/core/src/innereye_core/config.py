@@ -15,6 +15,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validator
 from pydantic.dataclasses import dataclass
 
+from innereye_core.config_rules import BACKGROUND as BACKGROUND
+from innereye_core.config_rules import contradictions
+
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
@@ -22,8 +25,6 @@ MODEL_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
 
 MAX_STRUCTURES = 255
 """Labels are written as uint8, and 0 is the background."""
-
-BACKGROUND = "background"
 
 _PALETTE: tuple[tuple[int, int, int], ...] = (
     (230, 25, 75),
@@ -245,15 +246,17 @@ class InferenceConfig:
 
     @model_validator(mode="after")
     def _stride_fits_crop(self) -> InferenceConfig:
-        if self.stride_zyx is None:
-            return self
-        if any(stride > crop for stride, crop in zip(self.stride_zyx, self.crop_size_zyx, strict=True)):
-            raise ValueError("stride_zyx: larger than crop_size_zyx, so that voxels between patches would be skipped")
-        if self.stitching == "crop" and any(
-            (crop - stride) % 2 for stride, crop in zip(self.stride_zyx, self.crop_size_zyx, strict=True)
-        ):
+        stride, crop = self.stride_zyx or self.crop_size_zyx, self.crop_size_zyx
+        overlap = [size - step for size, step in zip(crop, stride, strict=True)]
+        if min(overlap) < 0:
             raise ValueError(
-                "stride_zyx: stitching crop needs an even overlap (crop_size_zyx - stride_zyx) on every axis"
+                f"stride_zyx: {list(stride)} is larger than crop_size_zyx {list(crop)}, so that voxels between patches "
+                "would be skipped; use at most the crop size"
+            )
+        if self.stitching == "crop" and any(width % 2 for width in overlap):
+            raise ValueError(
+                f"stride_zyx: stitching crop needs an even overlap (crop_size_zyx - stride_zyx), not {overlap}; choose "
+                "another stride"
             )
         return self
 
@@ -346,29 +349,9 @@ class ModelConfig:
     """Folder with the network's code, relative to this file."""
 
     @model_validator(mode="after")
-    def _names_agree(self) -> ModelConfig:
-        names = [structure.name for structure in self.structures]
-        for where, values in (("structures", names), ("image_channels", list(self.image_channels))):
-            repeated = sorted({value for value in values if values.count(value) > 1})
-            if repeated:
-                raise ValueError(f"{where}: {', '.join(map(repr, repeated))} named twice")
-        if BACKGROUND in names:
-            raise ValueError(f"structures: {BACKGROUND!r} is class 0 and is not listed")
-        both = sorted(set(names) & set(self.image_channels))
-        if both:
-            raise ValueError(
-                f"image_channels: {both[0]!r} is also the name of a structure; dataset.csv could not tell them apart"
-            )
-        for name, where in self.postprocessing.structure_names().items():
-            if name not in names:
-                raise ValueError(f"postprocessing.{where}: {name!r} is none of the structures ({', '.join(names)})")
-        tail = self.normalization.tail if isinstance(self.normalization, MRIWindow) else None
-        if tail is not None and len(tail) != len(self.image_channels):
-            raise ValueError(
-                f"normalization.tail: has {len(tail)} values, but there are {len(self.image_channels)} image channels"
-            )
-        if self.epochs_to_test is not None and not self.epochs_to_test:
-            raise ValueError("epochs_to_test: is empty; use null for every epoch that has a checkpoint")
+    def _makes_sense(self) -> ModelConfig:
+        for contradiction in contradictions(self):
+            raise ValueError(contradiction)
         return self
 
     @property

@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from innereye_core.config import STRICT, ByteValue, FolderPath, ModelConfig, as_plain
+from innereye_core.config_rules import network_contradictions
 from innereye_core.errors import InputError
 
 MODEL_FILE = "model.yaml"
@@ -62,7 +63,7 @@ def read_model_config(path: Path) -> ModelConfig:
         InputError: the file is missing, is no YAML mapping, has unknown or duplicate keys or impossible values.
     """
     data, lines = _load_yaml(path)
-    return _validated(ModelConfig, data, path, lines)
+    return _model_config(data, path, lines)
 
 
 def read_inference_config(path: Path) -> PackagedConfig | InnerEyeConfig:
@@ -76,7 +77,7 @@ def read_inference_config(path: Path) -> PackagedConfig | InnerEyeConfig:
         return _validated(InnerEyeConfig, data, path, {})
     key_names = [field.name for field in dataclasses.fields(_InnerEyeKeys)]
     keys = _validated(_InnerEyeKeys, {name: data[name] for name in key_names if name in data}, path, {})
-    config = _validated(ModelConfig, {key: value for key, value in data.items() if key not in key_names}, path, {})
+    config = _model_config({key: value for key, value in data.items() if key not in key_names}, path, {})
     for name, value in _innereye_keys(config, keys.checkpoint_paths).items():
         if as_plain(getattr(keys, name)) != value:
             raise InputError(f"{path}: {name}: {data[name]!r} contradicts structures ({value!r}); make them agree")
@@ -203,6 +204,15 @@ def read_json_object(path: Path) -> dict[str, Any]:
 # --- from plain data to dataclasses -----------------------------------------------------------------------------------
 
 
+def _model_config(data: dict[str, Any], path: Path, lines: _Lines) -> ModelConfig:
+    config = _validated(ModelConfig, data, path, lines)
+    for contradiction in network_contradictions(config):
+        place = _steps(contradiction.partition(": ")[0])
+        where = f"{path}:{_line_of(place, lines)}" if lines else str(path)
+        raise InputError(f"{where}: {contradiction}")
+    return config
+
+
 def _validated(kind: type[T], data: dict[str, Any], path: Path, lines: _Lines) -> T:
     try:
         # JSON mode, because strict Python mode would refuse a list where a tuple is meant.
@@ -223,7 +233,7 @@ def _refuse(error: ValidationError, data: dict[str, Any], path: Path, lines: _Li
     if problem["type"] == "value_error" and isinstance(problem["input"], dict):
         # A check across keys, which begins its message with the key at fault.
         key, _, problem["msg"] = str(problem["ctx"]["error"]).partition(": ")
-        place = (*place, *(int(step) if step.isdigit() else step for step in key.split(".")))
+        place = (*place, *_steps(key))
     where = f"{path}:{_line_of(place, lines)}" if lines else str(path)
     key = ".".join(map(str, place))
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -265,6 +275,11 @@ def _place(loc: tuple[str | int, ...], data: Any) -> tuple[str | int, ...]:
         elif position == len(loc) - 1:
             place.append(step)
     return tuple(place)
+
+
+def _steps(key: str) -> tuple[str | int, ...]:
+    """The path of a key that is written with dots."""
+    return tuple(int(step) if step.isdigit() else step for step in key.split("."))
 
 
 def _line_of(place: tuple[str | int, ...], lines: _Lines) -> int:

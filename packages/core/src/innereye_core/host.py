@@ -39,6 +39,7 @@ _PROTOCOLS = {
     "innereye_scorers": "Scorer",
     "innereye_image_formats": "ImageFormat",
     "innereye_runtimes": "Runtime",
+    "innereye_executors": "Executor",
     "innereye_exporters": "Exporter",
 }
 """What the providers of each hook must offer: a Protocol of contract.providers, imported when there is one to check."""
@@ -137,6 +138,22 @@ class Host:
         if replacements and len(scorers) > 1:
             _log.warning("scoring with %r instead of %r", replacements[0].name, DEFAULT_SCORER)
         return (replacements or scorers)[0]
+
+    def executor(self, jobs: str) -> contract.Executor:
+        """The executor that takes this value of ``--jobs``.
+
+        Raises:
+            MissingPluginError: it is one of innereye-dask's, which is not installed.
+            UsageError: none takes it, or several do.
+        """
+        executors: list[contract.Executor] = self._providers("innereye_executors")
+        able = [executor for executor in executors if executor.accepts(jobs)]
+        if not able and (jobs == "dask" or "://" in jobs):
+            raise MissingPluginError(f"--jobs {jobs} needs a plugin: pip install innereye-dask")
+        if len(able) != 1:
+            names = " and ".join(executor.name for executor in able) or "no executor"
+            raise UsageError(f"--jobs {jobs!r} is accepted by {names}; give a number of processes, such as 2")
+        return able[0]
 
     # --- hooks that add ---
 

@@ -344,6 +344,19 @@ class Registration:
     run: Run | None = None
     """The run that the model is of, for registries that link models to runs."""
 
+    def as_model(self, version: int, registry: str, folder_name: PackageKind, created: str) -> RegisteredModel:
+        """The model that it has become as this version; ``created`` is a time in UTC, ISO 8601."""
+        return RegisteredModel(
+            name=self.name,
+            version=version,
+            registry=registry,
+            folder_name=folder_name,
+            description=self.description,
+            tags=self.tags,
+            properties=self.properties,
+            created=created,
+        )
+
 
 @dataclass(frozen=True)
 class RegisteredModel:
@@ -379,10 +392,25 @@ class ScoreRequest:
     """One file per image channel, in the order of the config."""
     output: Path
     overwrite: bool = False
+    """Whether existing outputs are replaced."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     runtime: str = "auto"
     posteriors: Path | None = None
     """Where to write the 4-D posteriors (x, y, z, class), background first; None: not at all."""
+    posteriors_folder: Path | None = None
+    """Where to write the posteriors of each structure to a file of its own; None: not at all."""
+    mask: Path | None = None
+    """Image outside of which everything is background; None: there is none."""
+    uncertainty: Path | None = None
+    """Where to write how unsure the model is; None: not at all."""
+    statistics: tuple[Path, ...] = ()
+    """Where to write the statistics of each structure: *.json, *.csv."""
+    preview: Path | None = None
+    """Where to write a picture, *.png; None: not at all."""
+    report: Path | None = None
+    """Where to write a report for people, *.html; None: not at all."""
+    replace_segmentation: bool = False
+    """Whether an existing segmentation is replaced even if no other output is: InnerEye's default."""
 
 
 @dataclass(frozen=True)
@@ -414,3 +442,12 @@ class ScoreResult:
     seconds: float
     runtime: str
     posteriors: Path | None = None
+    """The file, or the folder."""
+    uncertainty: Path | None = None
+    disagreement: Path | None = None
+    """How far the members of an ensemble disagree: a file beside ``uncertainty``."""
+    statistics: tuple[Path, ...] = ()
+    preview: Path | None = None
+    report: Path | None = None
+    review: tuple[str, ...] = ()
+    """What somebody should look at, because validation saw nothing like it: one line each."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from innereye_core.errors import InputError
+from innereye_core.model import Check
 from innereye_imaging.geometry import Image, check_affine
 
 if TYPE_CHECKING:
@@ -86,6 +87,14 @@ def without_single_time_point(shape_xyz: Sequence[int], path: Path) -> tuple[int
         raise InputError(f"{path}: is {len(shape_xyz)}-D with shape {tuple(shape_xyz)}; extract one 3-D image first")
     x, y, z = shape_xyz[:3]
     return x, y, z
+
+
+def dimension_remarks(shape_xyz: Sequence[int]) -> tuple[Check, ...]:
+    """What is to be said about a file with further axes of length 1, which were dropped; nothing about a 3-D file."""
+    if len(shape_xyz) == 3:
+        return ()
+    shape = " × ".join(map(str, shape_xyz))
+    return (Check("dimensions", "repaired", f"{len(shape_xyz)}-D ({shape}) with one image, read as 3-D"),)
 
 
 def unreadable(path: Path, format_name: str, error: BaseException) -> InputError:

@@ -7,7 +7,7 @@ x, y, z point to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innereye_core.errors import InputError
-from innereye_core.model import SizeZYX
+from innereye_core.model import Check, SizeZYX
 
 Voxels: TypeAlias = NDArray[Any]
 SpacingXYZ: TypeAlias = tuple[float, float, float]
@@ -51,13 +51,27 @@ class Grid:
         """Where the voxel axes x, y, z point to; see :func:`axis_codes`."""
         return axis_codes(self.affine)
 
+    @property
+    def obliqueness_degrees(self) -> float:
+        """The largest angle between a voxel axis and the nearest axis of the patient."""
+        cosines = np.abs(self.affine[:3, :3]).max(axis=0) / self.spacing_xyz_mm
+        return float(np.degrees(np.arccos(np.minimum(cosines, 1)).max()))
+
     def matches(self, other: Grid) -> bool:
         """Whether both have the same voxels in the same places, within a tenth of a voxel at every corner."""
         if self.size_zyx != other.size_zyx:
             return False
-        corners = np.array([(x, y, z, 1) for z, y, x in product(*((0, size - 1) for size in self.size_zyx))], float).T
+        corners = self._corners()
         in_own_voxels = np.linalg.solve(self.affine, other.affine @ corners)
         return bool(np.abs(in_own_voxels - corners).max() <= _SAME_GRID_TOLERANCE_VOXELS)
+
+    def largest_distance_mm(self, other: Grid) -> float:
+        """How far apart, at most, both place the same voxel; they have the same size."""
+        return float(np.linalg.norm(((self.affine - other.affine) @ self._corners())[:3], axis=0).max())
+
+    def _corners(self) -> NDArray[np.float64]:
+        """Indices (x, y, z, 1) of the corner voxels, one per column."""
+        return np.array([(x, y, z, 1) for z, y, x in product(*((0, size - 1) for size in self.size_zyx))], float).T
 
     def __str__(self) -> str:
         x, y, z = reversed(self.size_zyx)
@@ -76,6 +90,8 @@ class Image:
     """4×4, voxel indices (x, y, z) → RAS+ mm."""
     orientation_known: bool = True
     """False where the file does not say how its axes lie in the patient, so that the affine is a convention only."""
+    remarks: tuple[Check, ...] = ()
+    """What its format repaired or doubts: checks named ``dimensions`` or ``header``."""
 
     @property
     def grid(self) -> Grid:
@@ -119,7 +135,7 @@ def reorient(image: Image, codes: str) -> Image:
     """Permute and flip voxel axes so that x, y, z point to ``codes``; no value changes, nothing is copied."""
     change = _axis_change(image.grid.axis_codes, codes)
     affine = image.affine @ _orientations().inv_ornt_aff(change, image.grid.size_zyx[::-1])
-    return Image(_apply_axis_change(image.voxels, change), affine, image.orientation_known)
+    return replace(image, voxels=_apply_axis_change(image.voxels, change), affine=affine)
 
 
 def restore_axes(voxels: Voxels, current_codes: str, original_codes: str) -> Voxels:
@@ -159,12 +175,15 @@ def resampled_grid(grid: Grid, spacing_xyz_mm: SpacingXYZ) -> Grid:
 
 
 def resample(voxels: Voxels, source: Grid, target: Grid, *, order: int, dtype: Any) -> Voxels:
-    """Interpolate from one grid to another of parallel axes; beyond the border the nearest voxel continues.
+    """Interpolate from one grid to another that covers the same box; beyond the border the nearest voxel continues.
+
+    What happens halfway between two voxels follows from the voxel sizes alone, so that it is the same wherever the box
+    lies and however the file stores its axes.
 
     Args:
         voxels: (z, y, x) on ``source``.
         source: the grid of ``voxels``.
-        target: a grid whose axes are parallel to those of ``source`` (see :func:`resampled_grid`).
+        target: what :func:`resampled_grid` made of ``source``, or the other way round.
         order: 0 nearest neighbour, 1 linear.
         dtype: type of the result.
 
@@ -173,11 +192,11 @@ def resample(voxels: Voxels, source: Grid, target: Grid, *, order: int, dtype: A
     """
     from scipy.ndimage import affine_transform
 
-    to_source = np.linalg.solve(source.affine, target.affine)  # indices x, y, z of target → indices of source
+    ratio_zyx = np.asarray(target.spacing_xyz_mm[::-1]) / np.asarray(source.spacing_xyz_mm[::-1])
     resampled: Voxels = affine_transform(
         voxels,
-        np.diag(to_source)[2::-1],
-        offset=to_source[2::-1, 3],
+        ratio_zyx,
+        offset=(ratio_zyx - 1) / 2,
         output_shape=target.size_zyx,
         output=dtype,
         order=order,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from innereye_core.contract import hookimpl
 
 if TYPE_CHECKING:
+    from innereye_core.contract.providers import Commands
     from innereye_core.model import ToolboxSource
     from innereye_imaging.itk_formats import MetaImage, Nrrd
     from innereye_imaging.nifti import Nifti
@@ -28,6 +29,12 @@ def innereye_scorers() -> list[type[ImageScorer]]:
     from innereye_imaging.scorer import ImageScorer
 
     return [ImageScorer]
+
+
+@hookimpl
+def innereye_commands(commands: Commands) -> None:
+    """Add ``innereye evaluate``."""
+    commands.add("evaluate", "innereye_imaging.cli:evaluate", "Measure a model on subjects whose masks are known.")
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +35,12 @@ _BACKGROUND, _FOREGROUND, _FAINT = "#101010", "#f0f0f0", "#909090"
 _SEARCHED = 0.05
 """How far from the centre a fuller plane is looked for, as a fraction of the image."""
 _FILL_OPACITY, _LEGEND_OPACITY = 0.3, 0.5
-_LEGEND_COLUMNS = 5
-_WIDTH_INCHES, _TITLE_AND_LEGEND_INCHES, _DPI = 12.0, 0.9, 150
+_WIDTH_INCHES, _DPI = 12.0, 150
+_LOWEST_INCHES, _HIGHEST_INCHES = 1.0, 12.0
+"""Of the planes: a long thin image makes no endless picture."""
+_TITLE_INCHES, _LEGEND_ROW_INCHES = 0.65, 0.25
+_LEGEND_COLUMNS, _LEGEND_CHARACTERS, _LEGEND_KEY_CHARACTERS, _LONGEST_TITLE = 5, 125, 8, 60
+"""How many columns at most, how many characters fit into the width, how many of them a colour takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +59,16 @@ class _Scene:
 
 
 def write_preview(path: Path, image: Image, labels: NDArray[np.uint8], config: ModelConfig) -> None:
+    """Write what :func:`draw_preview` draws; the file is replaced if it exists.
+
+    Raises:
+        InputError: image and labels differ in shape.
+        OSError: the disk is full or not writable.
+    """
+    path.write_bytes(draw_preview(image, labels, config))
+
+
+def draw_preview(image: Image, labels: NDArray[np.uint8], config: ModelConfig) -> bytes:
     """Draw the axial, coronal and sagittal plane through the middle of the structures.
 
     Each plane is, of those that show most structures and are near the structures' common centre, the one with most
@@ -61,10 +76,12 @@ def write_preview(path: Path, image: Image, labels: NDArray[np.uint8], config: M
     window, else between percentiles.
 
     Args:
-        path: PNG file; replaced if it exists.
         image: (z, y, x) with its affine.
         labels: (z, y, x) on the same grid; label i is structure i.
         config: names and colours of the structures, and the window.
+
+    Returns:
+        A PNG file; equal input gives equal bytes.
 
     Raises:
         InputError: image and labels differ in shape.
@@ -86,8 +103,12 @@ def write_preview(path: Path, image: Image, labels: NDArray[np.uint8], config: M
     )
     depth_mm, height_mm, width_mm = np.multiply(shown_labels.shape, scene.voxel_zyx_mm).tolist()
     widths_mm = [width_mm, width_mm, height_mm]
+    titles = _legend_titles(labels, image.grid.voxel_volume_mm3, config)
+    columns = _LEGEND_CHARACTERS // (max(map(len, titles)) + _LEGEND_KEY_CHARACTERS)
+    columns = min(max(columns, 1), _LEGEND_COLUMNS, len(titles))
+    planes_inches = np.clip(_WIDTH_INCHES * max(depth_mm, height_mm) / sum(widths_mm), _LOWEST_INCHES, _HIGHEST_INCHES)
     figure = Figure(
-        figsize=(_WIDTH_INCHES, _WIDTH_INCHES * max(depth_mm, height_mm) / sum(widths_mm) + _TITLE_AND_LEGEND_INCHES),
+        figsize=(_WIDTH_INCHES, planes_inches + _TITLE_INCHES + -(-len(titles) // columns) * _LEGEND_ROW_INCHES),
         dpi=_DPI,
         facecolor=_BACKGROUND,
         layout="constrained",
@@ -98,10 +119,6 @@ def write_preview(path: Path, image: Image, labels: NDArray[np.uint8], config: M
         _write_edges(axes, letters)
         position = f"{title} {scene.centre_zyx[cut] + 1}/{shown_labels.shape[cut]}"
         axes.set_title(position, color=_FOREGROUND, fontsize=11)
-    volumes = structure_volumes(labels, image.grid.voxel_volume_mm3, config.structure_names)
-    titles = [
-        f"{structure.title}  {_millilitres(volumes[structure.name].volume_ml)}" for structure in config.structures
-    ]
     patches = [
         Patch(facecolor=(*colour, _LEGEND_OPACITY), edgecolor=colour, label=title)
         for colour, title in zip(scene.colours, titles, strict=True)
@@ -109,12 +126,25 @@ def write_preview(path: Path, image: Image, labels: NDArray[np.uint8], config: M
     figure.legend(
         handles=patches,
         loc="outside lower center",
-        ncols=min(len(patches), _LEGEND_COLUMNS),
+        ncols=columns,
         labelcolor=_FOREGROUND,
         frameon=False,
         fontsize=11,
     )
-    figure.savefig(path, format="png", facecolor=_BACKGROUND, metadata={"Software": None})
+    png = io.BytesIO()
+    figure.savefig(png, format="png", facecolor=_BACKGROUND, metadata={"Software": None})
+    return png.getvalue()
+
+
+def _legend_titles(labels: NDArray[np.uint8], voxel_volume_mm3: float, config: ModelConfig) -> list[str]:
+    volumes = structure_volumes(labels, voxel_volume_mm3, config.structure_names)
+    titles = []
+    for structure in config.structures:
+        name = structure.title if len(structure.title) <= _LONGEST_TITLE else f"{structure.title[:_LONGEST_TITLE]}…"
+        # The library would read formulas between dollars, and leave out what starts with an underscore.
+        name = f" {name}" if name.startswith("_") else name
+        titles.append(f"{name}  {_millilitres(volumes[structure.name].volume_ml)}".replace("$", r"\$"))
+    return titles
 
 
 def _window(voxels: NDArray[Any], config: ModelConfig) -> tuple[float, float]:

@@ -1,19 +1,35 @@
-"""The scorer behind ``innereye score``: from image files to the segmentation file, with an installed runtime."""
+"""The scorer behind ``innereye score``: from image files to result files, with an installed runtime."""
 
 from __future__ import annotations
 
+import datetime
 import logging
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innereye_core.errors import IntegrityError, MissingPluginError, UsageError
+import numpy as np
+from numpy.typing import NDArray
+
+from innereye_core.errors import MissingPluginError
 from innereye_core.model import ScoreRequest, ScoreResult
-from innereye_imaging.geometry import Image
-from innereye_imaging.output_files import open_output, write_images
-from innereye_imaging.pipeline import prepare_study, segment
-from innereye_imaging.statistics import structure_volumes
-from innereye_imaging.study import check_number_of_images
+from innereye_imaging.formats import read_image
+from innereye_imaging.geometry import Grid
+from innereye_imaging.loaded_networks import LoadedNetworks
+from innereye_imaging.output_files import OutputFile, Writer, write_files
+from innereye_imaging.pipeline import Segmentation, prepare_study, segment
+from innereye_imaging.preview import draw_preview
+from innereye_imaging.provenance import provenance_of
+from innereye_imaging.report import Report, write_report
+from innereye_imaging.review import read_validation_ranges, review
+from innereye_imaging.score_outputs import ScoreOutputs, open_outputs
+from innereye_imaging.statistics import structure_statistics, structure_volumes
+from innereye_imaging.statistics_files import write_statistics
+from innereye_imaging.study import Study, check_number_of_images
 
 if TYPE_CHECKING:
     from innereye_core.contract.providers import Device, Progress, Providers, Runtime
@@ -28,55 +44,129 @@ _DISTRIBUTION_OF_RUNTIME = {
 
 
 class ImageScorer:
-    """Scores image files: read and check, segment, write labels (and posteriors) on the input's own grid."""
+    """Scores image files: read and check, segment, write what is asked for on the input's own grid.
+
+    Several threads may use one scorer: one study at a time is segmented, while others are read and written.
+    """
 
     name = "images"
+
+    def __init__(self) -> None:
+        self._networks = LoadedNetworks()
+        self._one_at_a_time = threading.Lock()
 
     def score(self, request: ScoreRequest, providers: Providers, progress: Progress) -> ScoreResult:
         """Segment one study.
 
-        Everything that can be refused early is: outputs first, then the number of images, the runtime, the images.
+        Everything that can be refused early is: outputs first, then the number of images, the runtime, the images. The
+        networks of a model stay loaded for the next study, until another model comes or nobody holds this one.
 
         Raises:
-            InputError: the output exists and may not be overwritten, or an image cannot be used.
-            UsageError: an output has no known file name ending, is an input, or cannot hold posteriors.
+            InputError: an output exists and may not be overwritten, or an image cannot be used.
+            UsageError: an output has no known file name ending, is an input or another output, or cannot hold what it
+                shall.
             IntegrityError: a weight or a score is NaN, or a member of an ensemble was not loaded.
             MissingPluginError: no installed runtime can do it.
             StorageError: the disk is full or not writable.
         """
         started = time.perf_counter()
-        config = request.model.config
-        formats = providers.image_formats()
-        labels_file = open_output(request.output, formats, request.overwrite)
-        posteriors_file = None
-        if request.posteriors is not None:
-            posteriors_file = open_output(request.posteriors, formats, request.overwrite, dimensions=4)
-        _refuse_clashes(request)
+        config, folder = request.model.config, request.model.folder
+        outputs = open_outputs(request, providers.image_formats())
         check_number_of_images(len(request.images), config)
         runtime, device = choose_runtime(request, providers.runtimes())
-        study = prepare_study(request.images, config, providers)
-        networks = runtime.load(request.model, device)
-        if len(networks) != len(request.model.checkpoints):
-            raise IntegrityError(
-                f"Runtime {runtime.name} loaded {len(networks)} of {len(request.model.checkpoints)} checkpoints; "
-                "no member of an ensemble may be left out, package the model again"
-            )
-        _logger.info("Segmenting with runtime %s on %s", runtime.name, device)
-        result = segment(study, networks, config, posteriors=posteriors_file is not None, progress=progress)
-        affine, known = study.input_grid.affine, study.orientation_known
-        outputs = [(labels_file, Image(result.labels, affine, known))]
-        if posteriors_file is not None and result.posteriors is not None:
-            outputs.append((posteriors_file, Image(result.posteriors, affine, known)))
-        write_images(outputs)
-        return ScoreResult(
+        ranges = None if folder is None else read_validation_ranges(folder)
+        study = prepare_study(request.images, config, providers, mask=request.mask)
+        result = self._segment(study, request, outputs, runtime, device, progress)
+        grid, orientation_known, checks = study.input_grid, study.orientation_known, study.checks
+        del study  # whose images may be as large as all the rest
+        volumes = structure_volumes(result.labels, grid.voxel_volume_mm3, config.structure_names)
+        compared, to_review = review(result.labels, volumes, ranges)
+        summary = ScoreResult(
             segmentation=request.output,
             model=request.model_name,
-            structures=structure_volumes(result.labels, study.input_grid.voxel_volume_mm3, config.structure_names),
-            checks=study.checks,
+            structures=volumes,
+            checks=(*checks, compared),
             seconds=time.perf_counter() - started,
             runtime=runtime.name,
-            posteriors=request.posteriors,
+            posteriors=request.posteriors or request.posteriors_folder,
+            uncertainty=request.uncertainty,
+            disagreement=None if outputs.disagreement is None else outputs.disagreement.path,
+            statistics=request.statistics,
+            preview=request.preview,
+            report=request.report,
+            review=to_review,
         )
+        descriptions = _descriptions(request, outputs, result.labels, grid, summary, device, providers)
+        write_files([*outputs.images(result, grid.affine, orientation_known), *descriptions])
+        return replace(summary, seconds=time.perf_counter() - started)
+
+    def _segment(
+        self,
+        study: Study,
+        request: ScoreRequest,
+        outputs: ScoreOutputs,
+        runtime: Runtime,
+        device: Device,
+        progress: Progress,
+    ) -> Segmentation:
+        with self._one_at_a_time:
+            networks = self._networks.of(request.model, runtime, device)
+            _logger.info("Segmenting with runtime %s on %s", runtime.name, device)
+            return segment(
+                study,
+                networks,
+                request.model.config,
+                posteriors=outputs.needs_posteriors,
+                uncertainty=outputs.uncertainty is not None,
+                progress=progress,
+            )
+
+
+def _descriptions(
+    request: ScoreRequest,
+    outputs: ScoreOutputs,
+    labels: NDArray[np.uint8],
+    grid: Grid,
+    result: ScoreResult,
+    device: Device,
+    providers: Providers,
+) -> Iterator[tuple[OutputFile, Writer]]:
+    """Statistics, preview and report, as far as they are asked for, with what writes them."""
+    if not (outputs.statistics or outputs.preview or outputs.report):
+        return
+    config, formats = request.model.config, providers.image_formats()
+    first = read_image(request.images[0], formats)  # the study's own may be turned and resampled
+    values = ((first if path is request.images[0] else read_image(path, formats)).voxels for path in request.images)
+    channels = zip(config.image_channels, values, strict=True)
+    with_numbers, with_picture = outputs.statistics or outputs.report, outputs.preview or outputs.report
+    statistics = structure_statistics(labels, grid, config.structure_names, channels) if with_numbers else {}
+    picture = draw_preview(first, labels, config) if with_picture else b""
+    for output in outputs.statistics:
+        yield (
+            output,
+            partial(write_statistics, statistics=statistics, channels=config.image_channels, model=request.model_name),
+        )
+    if outputs.preview:
+        yield outputs.preview, partial(Path.write_bytes, data=picture)
+    if outputs.report:
+        report = Report(
+            config=config,
+            model=request.model_name,
+            provenance=provenance_of(request.model.folder),
+            members=len(request.model.checkpoints),
+            images=dict(zip(config.image_channels, request.images, strict=True)),
+            mask=request.mask,
+            segmentation=request.output.name,
+            statistics=statistics,
+            checks=result.checks,
+            review=result.review,
+            runtime=result.runtime,
+            device=device,
+            seconds=result.seconds,
+            created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            preview=picture,
+        )
+        yield outputs.report, partial(write_report, report=report)
 
 
 def choose_runtime(request: ScoreRequest, runtimes: Sequence[Runtime]) -> tuple[Runtime, Device]:
@@ -108,13 +198,3 @@ def choose_runtime(request: ScoreRequest, runtimes: Sequence[Runtime]) -> tuple[
     raise MissingPluginError(
         f"No installed runtime can run this model on the CPU (asked: {names}); pip install innereye-segmentation"
     )
-
-
-def _refuse_clashes(request: ScoreRequest) -> None:
-    """An output must not replace an input or another output."""
-    outputs = [path.resolve() for path in (request.output, request.posteriors) if path is not None]
-    if len(set(outputs)) < len(outputs):
-        raise UsageError(f"Segmentation and posteriors would both be written to {request.output}; name two files")
-    for image in request.images:
-        if image.resolve() in outputs:
-            raise UsageError(f"The output {image} is also an input image, which would be lost; choose another output")

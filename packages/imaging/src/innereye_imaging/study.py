@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from innereye_core.config import InputConfig, ModelConfig
+from innereye_core.config import ModelConfig
 from innereye_core.errors import InputError
 from innereye_core.model import Check
 from innereye_imaging.formats import read_image
 from innereye_imaging.geometry import (
     Grid,
-    Image,
     SpacingXYZ,
     Voxels,
     reorient,
@@ -24,15 +25,28 @@ from innereye_imaging.geometry import (
     resampled_grid,
     restore_axes,
 )
+from innereye_imaging.input_checks import (
+    check_channels,
+    check_field_of_view,
+    check_intensities,
+    check_number_of_images,
+    check_orientation,
+    check_precision,
+    check_remarks,
+    check_spacing,
+    check_values,
+)
 from innereye_imaging.normalization import IntensityMap, fit_intensity_map
 
 if TYPE_CHECKING:
     from innereye_core.contract.providers import Providers
 
-_HEADER_PRECISION_MM = 1e-5
-"""NIfTI stores voxel sizes in single precision."""
+__all__ = ["Study", "check_number_of_images", "prepare_study", "read_mask"]
 
-_LARGEST_BYTE = 255
+_logger = logging.getLogger(__name__)
+
+_MOST_RESAMPLED_VOXELS = 2**31
+"""Eight gigabytes per channel: a wrong voxel size in a header is likelier than such an image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +66,12 @@ class Study:
     orientation_known: bool
     """False where the files do not say how their axes lie in the patient."""
     checks: tuple[Check, ...]
+    orientation: str | None = None
+    """What the axes of ``oriented_grid`` were turned to; None: they are as stored."""
+    mask: NDArray[np.bool_] | None = None
+    """(z, y, x) on the working grid, False where only background may be; None: everything may be anywhere."""
+    mask_on_input_grid: NDArray[np.bool_] | None = None
+    """The same mask as the file has it."""
 
     def labels_on_input_grid(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Bring labels (z, y, x) from the working grid to the input's, by nearest neighbour where it was resampled."""
@@ -66,47 +86,66 @@ class Study:
     def _on_input_grid(self, voxels: Voxels, *, order: int, dtype: Any) -> Voxels:
         if self.working_grid is not self.oriented_grid:
             voxels = resample(voxels, self.working_grid, self.oriented_grid, order=order, dtype=dtype)
-        return np.ascontiguousarray(restore_axes(voxels, self.oriented_grid.axis_codes, self.input_grid.axis_codes))
+        if self.orientation is not None:
+            voxels = restore_axes(voxels, self.orientation, self.input_grid.axis_codes)
+        return np.ascontiguousarray(voxels)
 
 
-def prepare_study(images: Sequence[Path], config: ModelConfig, providers: Providers) -> Study:
+def prepare_study(
+    images: Sequence[Path], config: ModelConfig, providers: Providers, *, mask: Path | None = None
+) -> Study:
     """Read and check the channels of one patient, and find their normalisation from the whole images, once.
 
     Args:
         images: one file per image channel, in the order of the config.
         config: what the network was trained on.
         providers: where image formats come from.
+        mask: an image on the same grid; where it is 0, only background may be found. As in InnerEye's scoring it does
+            not change what the network sees: normalisation is found from the whole image.
 
     Raises:
         InputError: wrong number of channels; a file cannot be read (see
             :func:`innereye_imaging.formats.read_image`); NaN or infinite values; a constant image; a CT that is not in
-            Hounsfield units; channels on different grids; an unknown orientation where the config names one; a spacing
-            other than the config's where the config does not say ``resample``.
+            Hounsfield units; channels or a mask on different grids; a mask that is empty or has several values; an
+            unknown orientation where the config names one; a spacing other than the config's where the config does not
+            say ``resample``; an image that is smaller than what the config says the network needs.
     """
     check_number_of_images(len(images), config)
     stored = [read_image(path, providers.image_formats()) for path in images]
-    for path, image in zip(images, stored, strict=True):
-        _check_values(path, image.voxels, config.input)
-    _check_same_grid(images, stored)
     first, grid = images[0], stored[0].grid
     orientation_known = all(image.orientation_known for image in stored)
     checks = [
-        Check("channels", "passed", f"{len(images)} of {len(images)}: {', '.join(config.image_channels)}, on one grid"),
-        Check(
-            "values",
-            "passed",
-            "finite, not constant" + (", in Hounsfield units" if config.input.modality == "ct" else ""),
-        ),
-        _check_orientation(first, grid, orientation_known, config.input),
+        check_channels(images, stored, config),
+        check_remarks("dimensions", "3-D", images, stored),
+        check_remarks("header", "consistent", images, stored),
+        check_values(images, stored),
+        check_intensities(images, stored, config.input),
+        check_precision(images, stored),
+        check_orientation(first, grid, orientation_known, config.input),
     ]
-    if config.input.orientation is not None:
-        stored = [reorient(image, config.input.orientation) for image in stored]
+    region = None if mask is None else _read_binary_image(mask, grid, providers)
+    codes = config.input.orientation
+    if codes is not None:
+        stored = [reorient(image, codes) for image in stored]
     oriented_grid = working_grid = stored[0].grid
     channels = [image.voxels for image in stored]
-    spacing_check = _check_spacing(first, oriented_grid.spacing_xyz_mm, config.input)
-    if spacing_check.outcome == "repaired" and config.input.spacing_xyz_mm is not None:
-        working_grid = resampled_grid(oriented_grid, config.input.spacing_xyz_mm)
+    working_mask = region
+    if region is not None and codes is not None:
+        # Contiguous, because torch takes no array that counts backwards.
+        working_mask = np.ascontiguousarray(restore_axes(region, grid.axis_codes, codes))
+    checks.append(check_spacing(first, oriented_grid.spacing_xyz_mm, config.input))
+    if checks[-1].outcome == "repaired" and config.input.spacing_xyz_mm is not None:
+        working_grid = _finer_or_coarser_grid(first, oriented_grid, config.input.spacing_xyz_mm)
         channels = [resample(voxels, oriented_grid, working_grid, order=1, dtype=np.float32) for voxels in channels]
+        if working_mask is not None:
+            resampled = resample(working_mask.astype(np.uint8), oriented_grid, working_grid, order=0, dtype=np.uint8)
+            working_mask = resampled != 0
+    checks.append(check_field_of_view(working_grid.size_zyx, config))
+    if mask is not None and working_mask is not None:
+        checks.append(_check_mask(mask, working_mask))
+    for check in checks:
+        if check.outcome in ("repaired", "warning"):
+            _logger.info("%s: %s: %s", check.outcome, check.name, check.detail)
     return Study(
         channels=tuple(channels),
         intensity_maps=tuple(
@@ -117,17 +156,11 @@ def prepare_study(images: Sequence[Path], config: ModelConfig, providers: Provid
         oriented_grid=oriented_grid,
         input_grid=grid,
         orientation_known=orientation_known,
-        checks=(*checks, spacing_check),
+        checks=tuple(checks),
+        orientation=codes,
+        mask=working_mask,
+        mask_on_input_grid=region,
     )
-
-
-def check_number_of_images(given: int, config: ModelConfig) -> None:
-    """Raise InputError unless there is one image per channel."""
-    if given != len(config.image_channels):
-        raise InputError(
-            f"{given} image(s) given, but {config.model_name} takes {len(config.image_channels)}, in this order: "
-            f"{', '.join(config.image_channels)}"
-        )
 
 
 def read_mask(path: Path, study: Study, providers: Providers) -> NDArray[np.bool_]:
@@ -137,81 +170,29 @@ def read_mask(path: Path, study: Study, providers: Providers) -> NDArray[np.bool
         InputError: the file cannot be read, lies on another grid than the study's images (both are named), or holds
             more than one value besides 0.
     """
+    return _read_binary_image(path, study.input_grid, providers)
+
+
+def _read_binary_image(path: Path, grid: Grid, providers: Providers) -> NDArray[np.bool_]:
     image = read_image(path, providers.image_formats())
-    if not study.input_grid.matches(image.grid):
-        raise InputError(
-            f"Mask {path} has {image.grid}, but the image it belongs to has {study.input_grid}; draw it on that image"
-        )
+    if not grid.matches(image.grid):
+        raise InputError(f"Mask {path} has {image.grid}, but the image it belongs to has {grid}; draw it on that image")
     mask: NDArray[np.bool_] = image.voxels != 0
     values = image.voxels[mask]
     if values.size and not (values == values[0]).all():
-        raise InputError(f"Mask {path} holds several values besides 0; a mask of one structure has one, usually 1")
+        raise InputError(f"Mask {path} holds several values besides 0; a mask has one, usually 1")
     return mask
 
 
-def _check_values(path: Path, voxels: Voxels, expected: InputConfig) -> None:
-    if voxels.dtype.kind == "f":
-        invalid = voxels.size - int(np.count_nonzero(np.isfinite(voxels)))
-        if invalid:
-            raise InputError(f"{path}: {invalid} voxels are NaN or infinite; repair the image")
-    lowest, highest = voxels.min(), voxels.max()
-    if lowest == highest:
-        raise InputError(f"{path}: every voxel is {lowest}; an image with content is needed")
-    if expected.modality == "ct" and lowest >= 0 and highest <= _LARGEST_BYTE:
-        raise InputError(
-            f"{path}: values from {lowest} to {highest} are no Hounsfield units, but a CT is expected; give the CT as "
-            "it was before it was scaled"
-        )
+def _check_mask(path: Path, mask: NDArray[np.bool_]) -> Check:
+    inside = int(np.count_nonzero(mask))
+    if not inside:
+        raise InputError(f"Mask {path} has no voxel that is not 0, so that nothing could be found; draw it")
+    return Check("mask", "passed", f"{path.name}: {inside} of {mask.size} voxels inside, the rest is background")
 
 
-def _check_same_grid(paths: Sequence[Path], images: Sequence[Image]) -> None:
-    for path, image in zip(paths[1:], images[1:], strict=True):
-        if not images[0].grid.matches(image.grid):
-            raise InputError(
-                f"{path} has {image.grid}, but {paths[0]} has {images[0].grid}; resample the channels to one grid first"
-            )
-
-
-def _check_orientation(path: Path, grid: Grid, known: bool, expected: InputConfig) -> Check:
-    if expected.orientation is None:
-        if known:
-            return Check("orientation", "unchecked", f"{grid.axis_codes} as stored; the model names none")
-        return Check(
-            "orientation",
-            "warning",
-            "the file does not say how its axes lie in the patient; the model names none either",
-        )
-    if not known:
-        raise InputError(
-            f"{path}: does not say how its axes lie in the patient (no sform, qform, space or direction), but the "
-            f"model needs {expected.orientation}; write the orientation into the file"
-        )
-    if grid.axis_codes == expected.orientation:
-        return Check("orientation", "passed", grid.axis_codes)
-    return Check(
-        "orientation",
-        "repaired",
-        f"turned from {grid.axis_codes} to {expected.orientation} for the network, the result turned back",
-    )
-
-
-def _check_spacing(path: Path, spacing: SpacingXYZ, expected: InputConfig) -> Check:
-    found = _millimetres(spacing)
-    if expected.spacing_xyz_mm is None:
-        return Check("spacing", "unchecked", f"{found}; the model names none")
-    wanted = _millimetres(expected.spacing_xyz_mm)
-    largest = max(abs(a - b) for a, b in zip(spacing, expected.spacing_xyz_mm, strict=True))
-    if largest <= expected.spacing_tolerance_mm + _HEADER_PRECISION_MM:
-        return Check("spacing", "passed", f"{found}, expected {wanted}")
-    if expected.on_mismatch == "resample":
-        return Check(
-            "spacing", "repaired", f"resampled from {found} to {wanted} for the network, the result resampled back"
-        )
-    raise InputError(
-        f"Input image has spacing {found} but expected {wanted} (x, y, z; tolerance "
-        f"{expected.spacing_tolerance_mm:g} mm): {path}; resample it, or set input.on_mismatch to resample"
-    )
-
-
-def _millimetres(spacing: SpacingXYZ) -> str:
-    return f"({', '.join(f'{value:.5g}' for value in spacing)}) mm"
+def _finer_or_coarser_grid(path: Path, grid: Grid, spacing_xyz_mm: SpacingXYZ) -> Grid:
+    found = resampled_grid(grid, spacing_xyz_mm)
+    if math.prod(found.size_zyx) > _MOST_RESAMPLED_VOXELS:
+        raise InputError(f"{path}: {grid} would become {found}; is its voxel size right? crop or resample it first")
+    return found

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from innereye_core.model import SubjectScore
+from innereye_imaging.dataset import read_split
 from innereye_imaging.metrics import dice_per_structure
 from innereye_imaging.pipeline import prepare_study, read_mask, segment
-from innereye_segmentation.dataset import read_validation_split
 from innereye_segmentation.runtime import load_network, with_geometry
 
 if TYPE_CHECKING:
@@ -42,22 +42,23 @@ def evaluate_candidates(
         IntegrityError: a weight is NaN or infinite.
     """
     device: Device = "cuda" if torch.cuda.is_available() else "cpu"
-    subjects = read_validation_split(run.folder / "dataset.csv", config.image_channels, config.structure_names)
+    split = read_split(run.folder / "dataset.csv", "val", config.image_channels, config.structure_names)
+    subjects = split.complete()
     for candidate in candidates:
         geometry = load_network(config, candidate.checkpoint, extra_code, device).geometry
         config = with_geometry(config, geometry)
     scores: dict[int, list[SubjectScore]] = {candidate.epoch: [] for candidate in candidates}
     with progress.track("Evaluating candidates", total=len(subjects) * len(candidates)) as advance:
         for subject in subjects:
-            study = prepare_study(subject.images, config, providers)
-            masks = {name: read_mask(path, study, providers) for name, path in subject.masks.items()}
+            study = prepare_study(subject.images, config, providers, mask=subject.mask)
+            masks = {name: read_mask(path, study, providers) for name, path in subject.references.items()}
             for candidate in candidates:
                 networks = [load_network(config, candidate.checkpoint, extra_code, device)]
                 labels = segment(study, networks, config).labels
                 networks.clear()  # before the next one is loaded
                 dice = dice_per_structure(labels, masks, config.structure_names)
-                score = SubjectScore(subject.subject, dice)
-                logger.info("epoch %d, subject %s: mean Dice %.4f", candidate.epoch, subject.subject, score.mean_dice)
+                score = SubjectScore(subject.name, dice)
+                logger.info("epoch %d, subject %s: mean Dice %.4f", candidate.epoch, subject.name, score.mean_dice)
                 scores[candidate.epoch].append(score)
                 advance(1)
     return scores

@@ -9,7 +9,7 @@ from innereye_core.contract import hookimpl
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from innereye_core.model import ToolboxSource
+    from innereye_core.model import PackagePlan, PlannedFile, ToolboxSource
     from innereye_segmentation.providers import NetworkEvaluator, TorchCheckpointFormat, TorchRuntime
 
 
@@ -56,3 +56,11 @@ def innereye_toolbox_sources() -> Sequence[ToolboxSource]:
             plugin_module="innereye_segmentation.plugin",
         )
     ]
+
+
+@hookimpl
+def innereye_package_files(plan: PackagePlan) -> Sequence[PlannedFile]:
+    """What the masks of the validation set are like, so that scoring can name what is unlike them."""
+    from innereye_segmentation.validation_ranges import validation_range_files
+
+    return validation_range_files(plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +67,8 @@ class TorchRuntime:
     """In percent of eager PyTorch on a CPU: what folding and the memory layout of the weights give."""
 
     def rank(self, model: ModelFiles, device: Device) -> int | None:
-        """Speed in percent of eager PyTorch; None for checkpoints of other formats, and for cuda without such a GPU."""
-        if any(format_of(path) is None for path in model.checkpoints):
+        """Speed in percent of eager PyTorch; None without PyTorch or such a GPU, and for checkpoints of other formats."""
+        if importlib.util.find_spec("torch") is None or any(format_of(path) is None for path in model.checkpoints):
             return None
         if device == "cuda":
             import torch

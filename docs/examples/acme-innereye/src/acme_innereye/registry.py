@@ -15,10 +15,9 @@ class Shelf:
 
     def register(self, package, registration, progress):
         version = len(list(_shelf().glob(f"{registration.name}/*"))) + 1
-        about = {"registry": self.name, "folder_name": package.manifest.kind, "created": package.manifest.created}
-        model = RegisteredModel(version=version, **about, **asdict(registration))
+        model = registration.as_model(version, self.name, package.manifest.kind, package.manifest.created)
         self.folder(model).mkdir(parents=True)
-        copy_package(package, self.folder(model))
+        copy_package(package, self.folder(model), progress)
         return self.tag(model, {})
 
     def models(self):
@@ -35,7 +34,7 @@ class Shelf:
         return _shelf() / model.name / str(model.version) / model.folder_name
 
     def fetch(self, model, folder, progress):
-        copy_package(open_package(self.folder(model)), folder)
+        copy_package(open_package(self.folder(model)), folder, progress)
 
     def tag(self, model, tags):
         model = replace(model, tags={**model.tags, **tags})

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from innereye_core.contract.providers import (
         EnvironmentMerger,
         Evaluator,
+        Executor,
         Packager,
         Registry,
         RunSource,
@@ -83,3 +84,11 @@ def innereye_registries() -> list[type[Registry]]:
     from innereye_core.builtin.local_registry import LocalRegistry
 
     return [LocalRegistry]
+
+
+@hookimpl
+def innereye_executors() -> list[type[Executor]]:
+    """Processes on this machine."""
+    from innereye_core.builtin.executors import LocalExecutor
+
+    return [LocalExecutor]

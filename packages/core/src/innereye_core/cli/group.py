@@ -23,9 +23,11 @@ class LazyCommand:
 _COMMANDS = {
     "select": LazyCommand("innereye_core.cli.select:select", "Select the epoch of a run that is to be deployed."),
     "package": LazyCommand("innereye_core.cli.package:package", "Make the package final_model/ of a run."),
+    "import": LazyCommand("innereye_core.cli.import_:import_", "Make packages of models that InnerEye packaged."),
     "register": LazyCommand("innereye_core.cli.register:register", "Register a package under a name and version."),
     "deploy": LazyCommand("innereye_core.cli.deploy:deploy", "Select, package and register a run."),
     "score": LazyCommand("innereye_core.cli.score:score", "Segment a patient's images with a model."),
+    "export": LazyCommand("innereye_core.cli.export:export", "Copy a package and add its model in another form."),
     "models": LazyCommand("innereye_core.cli.models:models", "List, show, download, tag, verify and delete models."),
     "env": LazyCommand("innereye_core.cli.env:env", "Merge Conda environment files."),
     "config": LazyCommand("innereye_core.cli.config:config", "Check a model config, or print its JSON Schema."),

@@ -9,6 +9,7 @@ import click
 
 from innereye_core.cli.options import json_option, registry_option
 from innereye_core.cli.output import print_json, print_table, progress
+from innereye_core.cli.score_studies import score_studies_and_print, studies_options
 from innereye_core.cli.verbosity import verbosity_options
 from innereye_core.config import as_plain
 from innereye_core.errors import InputError, MissingPluginError, UsageError
@@ -25,10 +26,27 @@ def scoring_options(function: Any) -> Any:
     for option in reversed(
         (
             click.option("--output", metavar="FILE", type=file, help="Where to write the segmentation."),
-            click.option("--overwrite", is_flag=True, help="Replace an existing output."),
+            click.option("--overwrite", is_flag=True, help="Replace existing outputs."),
             click.option(
-                "--posteriors", metavar="FILE", type=file, help="Also write the class probabilities, as 4-D NIfTI."
+                "--mask", metavar="FILE", type=file, help="Image outside of which (where it is 0) all is background."
             ),
+            click.option(
+                "--posteriors",
+                metavar="FILE|FOLDER/",
+                help="Also write the class probabilities: 4-D NIfTI, or a file per structure.",
+            ),
+            click.option(
+                "--uncertainty", metavar="FILE", type=file, help="Also write the entropy of the class probabilities."
+            ),
+            click.option(
+                "--statistics",
+                metavar="FILE",
+                type=file,
+                multiple=True,
+                help="Also write numbers per structure, as .json or .csv; may be repeated.",
+            ),
+            click.option("--preview", metavar="FILE", type=file, help="Also write a picture, as .png."),
+            click.option("--report", metavar="FILE", type=file, help="Also write a report to read, as .html."),
             click.option(
                 "--device",
                 type=click.Choice(["auto", "cpu", "cuda"]),
@@ -74,15 +92,30 @@ def scoring_options(function: Any) -> Any:
 
 @click.command(epilog="Example: innereye score Prostate:892 ct.nii.gz --output prostate.nii.gz")
 @click.argument("arguments", metavar="MODEL IMAGE...", nargs=-1)
+@studies_options
 @scoring_options
 @registry_option
-def score(arguments: tuple[str, ...], model_folder: Path | None, registry: str | None, **options: Any) -> None:
-    """Segment IMAGE (one file per channel) with MODEL, a package folder or a model id."""
+def score(
+    arguments: tuple[str, ...],
+    model_folder: Path | None,
+    studies: Path | None,
+    output_dir: Path | None,
+    jobs: str | None,
+    resume: bool,
+    registry: str | None,
+    **options: Any,
+) -> None:
+    """Segment IMAGE (one file per channel), or many studies, with MODEL, a package folder or a model id."""
     from innereye_core.host import installed_host
 
     host = installed_host()
     host.scorer()  # what is missing altogether is said before anything else is looked at
-    if model_folder is not None:
+    if studies is not None:
+        models = arguments if model_folder is None else (str(model_folder), *arguments)
+        score_studies_and_print(models, studies, output_dir, jobs, resume, registry, host, options)
+    elif output_dir is not None or jobs is not None or resume:
+        raise UsageError("--output-dir, --jobs and --resume are for many studies; name these with --studies")
+    elif model_folder is not None:
         result_folder, overwrite = innereye_result_folder(model_folder)
         score_and_print(str(model_folder), arguments, result_folder, overwrite, registry, host, options)
     elif arguments:
@@ -115,7 +148,7 @@ def score_and_print(
         model: package folder or model id.
         images: image files; empty: those of ``--image_files`` in ``--data_folder``.
         result_folder: where the result goes if ``--output`` does not say it.
-        overwrite_default: whether a result there is replaced without being asked.
+        overwrite_default: whether a segmentation there is replaced without being asked.
         registry: where model ids are looked up.
         host: what the plugins offer.
         options: the options' values.
@@ -126,22 +159,27 @@ def score_and_print(
         raise MissingPluginError("DICOM input needs a plugin: pip install innereye-dicom")
     if options["device"] == "cuda" and not options["use_gpu"]:
         raise UsageError("--device cuda contradicts --use_gpu False; give one of the two")
-    posteriors = options["posteriors"]
-    if posteriors is not None and posteriors.exists() and not options["overwrite"]:
-        raise InputError(f"{posteriors} exists already; choose another file, or replace it with --overwrite")
     output = options["output"] or result_folder / (options["result_image_name"] or DEFAULT_OUTPUT)
     result = score_study(
         model,
         _images(images, options["image_files"], options["data_folder"]),
         output=output,
-        overwrite=options["overwrite"] or (overwrite_default and options["output"] is None),
+        overwrite=options["overwrite"],
         device=options["device"] if options["use_gpu"] else "cpu",
         runtime=options["runtime"],
-        posteriors=posteriors,
+        posteriors=options["posteriors"],
+        mask=options["mask"],
+        uncertainty=options["uncertainty"],
+        statistics=options["statistics"],
+        preview=options["preview"],
+        report=options["report"],
+        replace_segmentation=overwrite_default and options["output"] is None,
         registry=registry,
         host=host,
         progress=progress(),
     )
+    for line in result.review:
+        click.echo(f"review: {line}", err=True)
     if options["as_json"]:
         print_json(_document(result))
     else:
@@ -168,8 +206,18 @@ def _document(result: ScoreResult) -> dict[str, Any]:
         "checks": as_plain(result.checks),
         "seconds": result.seconds,
         "runtime": result.runtime,
-        "posteriors": None if result.posteriors is None else str(result.posteriors),
+        "posteriors": _text(result.posteriors),
+        "uncertainty": _text(result.uncertainty),
+        "disagreement": _text(result.disagreement),
+        "statistics": [str(path) for path in result.statistics],
+        "preview": _text(result.preview),
+        "report": _text(result.report),
+        "review": list(result.review),
     }
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _print(result: ScoreResult) -> None:

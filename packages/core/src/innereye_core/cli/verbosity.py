@@ -10,6 +10,8 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_OURS = ("core", "imaging", "segmentation", "azureml", "onnx", "openvino", "dask", "demo")
+
 
 def verbosity_options(function: F) -> F:
     """--verbose and --debug, which the main function looks at before anything else."""
@@ -24,8 +26,8 @@ def set_up_logging(debug: bool, verbose: bool) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Lines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    for name in ("innereye_core", "innereye_imaging", "innereye_segmentation", "innereye_demo"):
-        logging.getLogger(name).setLevel(level)
+    for name in _OURS:
+        logging.getLogger(f"innereye_{name}").setLevel(level)
     # Warnings of libraries are for developers; a person who scores a patient can do nothing about them.
     logging.getLogger("py.warnings").setLevel(logging.WARNING if debug else logging.ERROR)
 

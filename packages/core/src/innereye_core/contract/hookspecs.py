@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Commands,
         EnvironmentMerger,
         Evaluator,
+        Executor,
         Exporter,
         ImageFormat,
         Packager,
@@ -190,6 +191,15 @@ def innereye_runtimes() -> Sequence[Runtime | type[Runtime]]:  # type: ignore[em
 
     The one that ``--runtime`` names is used; ``auto`` takes CUDA where there is a GPU, else the highest ``rank``.
     Core has none; innereye-segmentation brings ``torch``.
+    """
+
+
+@hookspec
+def innereye_executors() -> Sequence[Executor | type[Executor]]:  # type: ignore[empty-body]
+    """Offer ways to have many studies scored.
+
+    Called by ``score --studies``; the one that accepts the value of ``--jobs`` is used. Default: ``local``, a number of
+    processes on this machine.
     """
 
 

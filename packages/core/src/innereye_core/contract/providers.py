@@ -6,7 +6,7 @@ Errors that a provider raises on purpose derive from :class:`innereye_core.error
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         ScoreResult,
         SubjectScore,
     )
+    from innereye_core.scoring_studies import StudyOutcome, StudyTask
+    from innereye_core.studies import StudyFiles
 
 Array: TypeAlias = Any
 """An array of any library that follows the array API standard: numpy, torch, cupy."""
@@ -384,6 +386,27 @@ class Exporter(Protocol):
 
     def export(self, model: ModelFiles, folder: Path, progress: Progress) -> None:
         """Add files to ``folder``, a private copy of the package; core writes the new manifest afterwards."""
+        ...
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Has many studies scored: in processes, or on other machines."""
+
+    name: str
+
+    def accepts(self, jobs: str) -> bool:
+        """Whether the value of ``--jobs`` is meant for this executor."""
+        ...
+
+    def run(self, task: StudyTask, studies: Sequence[StudyFiles], jobs: str) -> Iterator[StudyOutcome]:
+        """Call ``task`` with every study, in any order, and give each outcome once.
+
+        The task can be pickled; a process that calls it loads the model once. Closing the iterator ends the work.
+
+        Raises:
+            InnerEyeError: what the task raises concerns all studies; or the executor itself failed.
+        """
         ...
 
 
