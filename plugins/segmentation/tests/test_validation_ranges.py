@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from innereye_core.config import ModelConfig
-from innereye_core.host import Host
+from innereye_core.host import Host, installed_host
 from innereye_core.model import (
     FINAL_ENSEMBLE_MODEL,
     Candidate,
@@ -71,7 +71,7 @@ def run_folder(tmp_path: Path, write_image: WriteImage) -> Callable[..., Path]:
 
 
 def content(plan: PackagePlan) -> Any:
-    (file,) = validation_range_files(plan)
+    (file,) = validation_range_files(plan, installed_host().image_formats())
     assert (file.path, file.role) == ("validation_ranges.json", "validation")
     assert file.content is not None
     return json.loads(file.content)
@@ -109,7 +109,7 @@ def test_a_member_from_a_package_has_them_from_there(
     plan: Callable[..., PackagePlan], run_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Where folds were deployed elsewhere, only their packages are at hand."""
-    (file,) = validation_range_files(plan(member(run_folder(a=25))))
+    (file,) = validation_range_files(plan(member(run_folder(a=25))), installed_host().image_formats())
     package = tmp_path / "final_model"
     package.mkdir()
     assert file.content is not None
@@ -119,7 +119,7 @@ def test_a_member_from_a_package_has_them_from_there(
 
 
 def test_without_a_dataset_there_is_no_file(plan: Callable[..., PackagePlan], tmp_path: Path) -> None:
-    assert validation_range_files(plan(member(tmp_path))) == []
+    assert validation_range_files(plan(member(tmp_path)), installed_host().image_formats()) == []
 
 
 def test_one_member_without_a_dataset_leaves_the_others(
@@ -132,7 +132,7 @@ def test_one_member_without_a_dataset_leaves_the_others(
 def test_an_empty_validation_split_is_a_warning(
     plan: Callable[..., PackagePlan], run_folder: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert validation_range_files(plan(member(run_folder()))) == []
+    assert validation_range_files(plan(member(run_folder())), installed_host().image_formats()) == []
     assert "empty validation split" in caplog.text
 
 

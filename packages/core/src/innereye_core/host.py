@@ -169,7 +169,7 @@ class Host:
 
     def package_files(self, plan: PackagePlan) -> list[PlannedFile]:
         """Extra files that plugins put into a package."""
-        return [file for _, file in self._added("innereye_package_files", plan=plan)]
+        return [file for _, file in self._added("innereye_package_files", plan=plan, providers=self)]
 
     def commands(self, commands: contract.Commands) -> None:
         """Let plugins add their subcommands."""

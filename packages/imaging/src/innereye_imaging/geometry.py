@@ -7,6 +7,7 @@ x, y, z point to.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, TypeAlias
@@ -43,8 +44,8 @@ class Grid:
 
     @property
     def voxel_volume_mm3(self) -> float:
-        """Volume of one voxel in mm³."""
-        return float(abs(np.linalg.det(self.affine[:3, :3])))
+        """Volume of one voxel in mm³; voxels have right angles, others are refused when an image is read."""
+        return math.prod(self.spacing_xyz_mm)
 
     @property
     def axis_codes(self) -> str:

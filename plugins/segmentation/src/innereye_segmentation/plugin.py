@@ -9,6 +9,7 @@ from innereye_core.contract import hookimpl
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from innereye_core.contract.providers import Providers
     from innereye_core.model import PackagePlan, PlannedFile, ToolboxSource
     from innereye_segmentation.providers import NetworkEvaluator, TorchCheckpointFormat, TorchRuntime
 
@@ -59,8 +60,8 @@ def innereye_toolbox_sources() -> Sequence[ToolboxSource]:
 
 
 @hookimpl
-def innereye_package_files(plan: PackagePlan) -> Sequence[PlannedFile]:
+def innereye_package_files(plan: PackagePlan, providers: Providers) -> Sequence[PlannedFile]:
     """What the masks of the validation set are like, so that scoring can name what is unlike them."""
     from innereye_segmentation.validation_ranges import validation_range_files
 
-    return validation_range_files(plan)
+    return validation_range_files(plan, providers.image_formats())

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from innereye_core.errors import InputError
-from innereye_core.host import installed_host
 from innereye_core.model import PlannedFile
 from innereye_imaging.dataset import Subject, read_split
 from innereye_imaging.formats import read_image
@@ -34,23 +33,27 @@ logger = logging.getLogger(__name__)
 _WHAT_FOR = "it is needed to tell, when scoring, what is unlike the validation set"
 
 
-def validation_range_files(plan: PackagePlan) -> list[PlannedFile]:
+def validation_range_files(plan: PackagePlan, formats: Sequence[ImageFormat]) -> list[PlannedFile]:
     """The file of a package that says how large the structures of its validation set are, and in how many pieces.
 
     For an ensemble it has the validation sets of all members. A member that comes from a package has it from there. A
     mask that cannot be read is a warning: the model is the same without.
 
+    Args:
+        plan: the package that is made.
+        formats: the installed image formats.
+
     Returns:
         One file, or none where no mask is at hand.
     """
-    subjects = [subject for member in plan.members for subject in _subjects(member.run, plan.config)]
+    subjects = [subject for member in plan.members for subject in _subjects(member.run, plan.config, formats)]
     if not subjects:
         return []
     content = validation_ranges_bytes(ValidationRanges(tuple(subjects)))
     return [PlannedFile(RANGES_FILE, "validation", content=content)]
 
 
-def _subjects(run: Run, config: ModelConfig) -> Iterator[ValidationSubject]:
+def _subjects(run: Run, config: ModelConfig, formats: Sequence[ImageFormat]) -> Iterator[ValidationSubject]:
     packaged = read_validation_ranges(run.folder)
     if packaged is not None:
         yield from (dataclasses.replace(subject, fold=run.fold) for subject in packaged.subjects)
@@ -66,7 +69,6 @@ def _subjects(run: Run, config: ModelConfig) -> Iterator[ValidationSubject]:
         return
     for problem in split.unusable.values():
         logger.warning("%s (%s)", problem, _WHAT_FOR)
-    formats = installed_host().image_formats()
     for subject in split.subjects:
         try:
             extents = _extents(subject, formats)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Exporter,
         ImageFormat,
         Packager,
+        Providers,
         Registry,
         RunSource,
         Runtime,
@@ -129,7 +130,7 @@ def innereye_packagers() -> Sequence[Packager | type[Packager]]:  # type: ignore
 
 
 @hookspec
-def innereye_package_files(plan: PackagePlan) -> Sequence[PlannedFile]:  # type: ignore[empty-body]
+def innereye_package_files(plan: PackagePlan, providers: Providers) -> Sequence[PlannedFile]:  # type: ignore[empty-body]
     """Give extra files for the package.
 
     Called after the packager, before the manifest is written, which lists them like all others. A path that exists

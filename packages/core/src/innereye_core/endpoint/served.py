@@ -75,6 +75,7 @@ class ServedModel:
             "model": self.title,
             "structures": as_plain(result.structures),
             "checks": as_plain(result.checks),
+            "review": list(result.review),
             "seconds": result.seconds,
             "runtime": result.runtime,
         }

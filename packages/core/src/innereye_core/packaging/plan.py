@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from innereye_core.candidates import CHECKPOINT_FOLDER
 from innereye_core.config_files import INFERENCE_CONFIG_FILE, inference_config_bytes
+from innereye_core.config_rules import geometry_contradictions
 from innereye_core.errors import InputError, MissingPluginError
 from innereye_core.model import (
     FINAL_MODEL,
@@ -184,7 +185,7 @@ def _settled(config: ModelConfig, geometry: NetworkGeometry, extra_code: Path | 
             f"{extra_code}: cannot travel in a package under the name {extra_code.name!r}; rename the folder to an "
             "import name of its own"
         )
-    return dataclasses.replace(
+    settled = dataclasses.replace(
         config,
         network=dataclasses.replace(
             config.network,
@@ -195,6 +196,9 @@ def _settled(config: ModelConfig, geometry: NetworkGeometry, extra_code: Path | 
         inference=dataclasses.replace(config.inference, stitching=config.inference.effective_stitching),
         extra_code_directory=None if extra_code is None else extra_code.name,
     )
+    for contradiction in geometry_contradictions(settled):
+        raise InputError(f"the model config does not fit its network: {contradiction}")
+    return settled
 
 
 def _planned_files(
