@@ -12,8 +12,8 @@ import onnxruntime
 import pytest
 from small_packages import UNET_CROP, eager_scores, model_of, patches
 
+from innereye_core.contract.providers import PrecisionRuntime
 from innereye_core.errors import InputError, MissingPluginError
-from innereye_core.exported_networks import PrecisionRuntime
 from innereye_core.model import ModelFiles, NetworkGeometry
 from innereye_onnx.cuda import BoundSession, CudaSession, runs_on_cuda
 from innereye_onnx.installed import check_installed

@@ -12,8 +12,8 @@ import openvino
 import pytest
 from small_packages import UNET_CROP, eager_scores, model_of, patches
 
+from innereye_core.contract.providers import PrecisionRuntime
 from innereye_core.errors import InputError, MissingPluginError, UsageError
-from innereye_core.exported_networks import PrecisionRuntime
 from innereye_core.model import ModelFiles, NetworkGeometry
 from innereye_openvino import compiled
 from innereye_openvino.compiled import has_bfloat16

@@ -10,16 +10,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final
 
-from innereye_core.contract.providers import Runtime
 from innereye_core.errors import InputError
 from innereye_core.manifest import read_record
 from innereye_core.model import Check, ModelFiles, NetworkGeometry, SizeZYX
 
 if TYPE_CHECKING:
     from innereye_core.config import ModelConfig
-    from innereye_core.contract.providers import Device, Network
 
 EXPORT_FOLDER: Final = "onnx"
 EXPORT_FILE: Final = f"{EXPORT_FOLDER}/export.json"
@@ -32,22 +30,6 @@ FLOAT32: Final = "fp32"
 """The precision that every runtime computes in unless it is told otherwise."""
 
 THREADS_VARIABLE: Final = "OMP_NUM_THREADS"
-
-
-@runtime_checkable
-class PrecisionRuntime(Runtime, Protocol):
-    """A runtime that can compute in less than float32, where it is asked to."""
-
-    precisions: tuple[str, ...]
-    """``fp32`` first; ``fp16``, ``bf16``."""
-
-    def rank(self, model: ModelFiles, device: Device, precision: str = FLOAT32) -> int | None:
-        """As :meth:`Runtime.rank`, for a precision."""
-        ...
-
-    def load(self, model: ModelFiles, device: Device, precision: str = FLOAT32) -> Sequence[Network]:
-        """As :meth:`Runtime.load`, in a precision. The networks have ``checks`` about what really runs."""
-        ...
 
 
 @dataclass(frozen=True)

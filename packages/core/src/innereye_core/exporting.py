@@ -5,24 +5,23 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING
 
 from innereye_core import __version__
 from innereye_core.errors import MissingPluginError, UsageError
 from innereye_core.exported_networks import FLOAT32
 from innereye_core.host import Host, installed_host
 from innereye_core.manifest import MANIFEST_FILE, copy_package, open_package, write_manifest
-from innereye_core.model import Check, Manifest, ModelFiles, Package, PluginRecord, ToolboxSource
+from innereye_core.model import Check, Manifest, Package, PluginRecord, ToolboxSource
 from innereye_core.packaging.source_trees import source_files
 from innereye_core.progress import Silent
 from innereye_core.publishing import publish, refuse_existing, staged_folder, storage_errors
 from innereye_core.registered_models import load_model
 
 if TYPE_CHECKING:
-    from innereye_core.contract.providers import Progress, Providers
+    from innereye_core.contract.providers import Exporter, Progress
 
 _log = logging.getLogger(__name__)
 
@@ -31,36 +30,6 @@ _DISTRIBUTIONS = {"onnx": "'innereye-onnx[cpu,export]'"}
 
 _RUNTIME_SECTION = "ML"
 """Where the toolbox's own runtimes are in a package."""
-
-
-class MeasuredExporter(Protocol):
-    """Adds another form of the model to a package, and measures how closely it agrees with the original."""
-
-    name: str
-    precisions: tuple[str, ...]
-    """What ``--precision`` may be."""
-
-    def export(
-        self, model: ModelFiles, folder: Path, precision: str, providers: Providers, progress: Progress
-    ) -> Sequence[Check]:
-        """Add files to ``folder``, a private copy of the package; core writes the new manifest afterwards.
-
-        Args:
-            model: what is exported; not to be changed.
-            folder: the copy. Files that are there already must stay as they are.
-            precision: one of ``precisions``.
-            providers: the runtimes to check the new files with.
-            progress: where to say how far it is.
-
-        Returns:
-            What was checked and measured.
-
-        Raises:
-            InputError: the network cannot be exported.
-            IntegrityError: what was exported does not compute what the model computes.
-            MissingPluginError: a package is not there.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -131,13 +100,13 @@ def export(
     return ExportedPackage(made, tuple(sorted(roles)), tuple(checks))
 
 
-def _exporter(form: str, precision: str, host: Host) -> MeasuredExporter:
+def _exporter(form: str, precision: str, host: Host) -> Exporter:
     exporters = {exporter.name: exporter for exporter in host.exporters()}
     if form not in exporters and form in _DISTRIBUTIONS:
         raise MissingPluginError(f"export to {form!r} needs a plugin: pip install {_DISTRIBUTIONS[form]}")
     if form not in exporters:
         raise UsageError(f"there is no exporter {form!r}; there are: {', '.join(sorted(exporters)) or 'none'}")
-    exporter = cast("MeasuredExporter", exporters[form])
+    exporter = exporters[form]
     if precision not in exporter.precisions:
         raise UsageError(f"--precision {precision}: {form} has {', '.join(exporter.precisions)}; choose one of them")
     return exporter

@@ -395,6 +395,8 @@ class ScoreRequest:
     """Whether existing outputs are replaced."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     runtime: str = "auto"
+    precision: str = "fp32"
+    """``fp16`` or ``bf16`` for runtimes that can, whose labels may then differ from float32."""
     posteriors: Path | None = None
     """Where to write the 4-D posteriors (x, y, z, class), background first; None: not at all."""
     posteriors_folder: Path | None = None

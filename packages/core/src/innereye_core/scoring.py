@@ -27,6 +27,7 @@ def score(
     overwrite: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     runtime: str = "auto",
+    precision: str = "fp32",
     posteriors: str | Path | None = None,
     mask: str | Path | None = None,
     uncertainty: str | Path | None = None,
@@ -47,6 +48,8 @@ def score(
         overwrite: whether existing outputs are replaced.
         device: ``auto`` takes CUDA where there is a GPU.
         runtime: name of the runtime; ``auto`` takes the fastest that can run the model.
+        precision: ``fp32``, or ``fp16`` or ``bf16`` where a runtime can; labels may then differ from float32, and how
+            much they did when the model was exported is among the checks.
         posteriors: where float32 posteriors are written: a file for all classes, 4-D (x, y, z, class), background
             first; or a folder, which is there or ends with a slash, for a file per structure. None: nowhere.
         mask: an image on the grid of the others, outside of which (where it is 0) everything is background.
@@ -82,6 +85,7 @@ def score(
         overwrite=overwrite,
         device=device,
         runtime=runtime,
+        precision=precision,
         posteriors=_path(posteriors) if one_file else None,
         posteriors_folder=None if one_file else _path(posteriors),
         mask=_path(mask),

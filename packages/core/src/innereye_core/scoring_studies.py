@@ -73,6 +73,7 @@ class StudyTask:
     """Argument of :func:`innereye_core.scoring.score` → name of the file in the study's folder."""
     device: str = "auto"
     runtime: str = "auto"
+    precision: str = "fp32"
     resume: bool = False
     overwrite: bool = False
 
@@ -122,6 +123,7 @@ class StudyTask:
             "outputs": as_plain(dict(self.outputs)),
             "device": self.device,
             "runtime": self.runtime,
+            "precision": self.precision,
         }
 
     def _score(
@@ -131,7 +133,12 @@ class StudyTask:
             argument: f"{folder}/{names}" if isinstance(names, str) else tuple(folder / name for name in names)
             for argument, names in self.outputs.items()
         }
-        arguments: dict[str, Any] = {**places, "device": self.device, "runtime": self.runtime}
+        arguments: dict[str, Any] = {
+            **places,
+            "device": self.device,
+            "runtime": self.runtime,
+            "precision": self.precision,
+        }
         if study.mask is not None:
             arguments["mask"] = study.mask
         return score(loaded, study.images, host=host, progress=progress, **arguments)
@@ -209,6 +216,7 @@ def score_studies(
     jobs: str = DEFAULT_JOBS,
     device: str = "auto",
     runtime: str = "auto",
+    precision: str = "fp32",
     resume: bool = False,
     overwrite: bool = False,
     registry: str | None = None,
@@ -228,6 +236,7 @@ def score_studies(
         jobs: what an executor accepts: a number of processes; ``dask``, or the address of a scheduler.
         device: ``auto``, ``cpu`` or ``cuda``.
         runtime: name of the runtime, or ``auto``.
+        precision: ``fp32``, ``fp16`` or ``bf16``.
         resume: keep results that were made from the same model and files with the same options; make the others.
         overwrite: replace existing results.
         registry: where model ids are looked up.
@@ -259,6 +268,7 @@ def score_studies(
         outputs=dict(outputs),
         device=device,
         runtime=runtime,
+        precision=precision,
         resume=resume,
         overwrite=overwrite,
     )

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from innereye_core.contract.providers import PrecisionRuntime
 from innereye_core.errors import IntegrityError
+from innereye_core.exported_networks import FLOAT32
 
 if TYPE_CHECKING:
     from innereye_core.contract.providers import Device, Network, Runtime
@@ -19,6 +21,7 @@ class _Loaded:
     model: weakref.ref[ModelFiles]
     runtime: Runtime
     device: Device
+    precision: str
     networks: Sequence[Network]
 
 
@@ -32,7 +35,7 @@ class LoadedNetworks:
     def __init__(self) -> None:
         self._kept: _Loaded | None = None
 
-    def of(self, model: ModelFiles, runtime: Runtime, device: Device) -> Sequence[Network]:
+    def of(self, model: ModelFiles, runtime: Runtime, device: Device, precision: str = FLOAT32) -> Sequence[Network]:
         """The networks of this very object; those of any other are let go before they are loaded.
 
         Raises:
@@ -40,16 +43,20 @@ class LoadedNetworks:
             IntegrityError: a member of an ensemble was not loaded.
         """
         kept = self._kept
-        if kept is not None and kept.model() is model and kept.runtime is runtime and kept.device == device:
+        wanted = (runtime, device, precision)
+        if kept is not None and kept.model() is model and (kept.runtime, kept.device, kept.precision) == wanted:
             return kept.networks
         self._kept = kept = None
-        networks = runtime.load(model, device)
+        if isinstance(runtime, PrecisionRuntime):
+            networks = runtime.load(model, device, precision)
+        else:
+            networks = runtime.load(model, device)
         if len(networks) != len(model.checkpoints):
             raise IntegrityError(
                 f"Runtime {runtime.name} loaded {len(networks)} of {len(model.checkpoints)} checkpoints; "
                 "no member of an ensemble may be left out, package the model again"
             )
-        self._kept = _Loaded(weakref.ref(model, self._let_go), runtime, device, networks)
+        self._kept = _Loaded(weakref.ref(model, self._let_go), runtime, device, precision, networks)
         return networks
 
     def _let_go(self, model: weakref.ref[ModelFiles]) -> None:

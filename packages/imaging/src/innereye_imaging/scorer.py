@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from innereye_core.contract.providers import PrecisionRuntime
 from innereye_core.errors import MissingPluginError
-from innereye_core.model import ScoreRequest, ScoreResult
+from innereye_core.exported_networks import FLOAT32
+from innereye_core.model import Check, ScoreRequest, ScoreResult
 from innereye_imaging.formats import read_image
 from innereye_imaging.geometry import Grid
 from innereye_imaging.loaded_networks import LoadedNetworks
@@ -76,7 +78,7 @@ class ImageScorer:
         runtime, device = choose_runtime(request, providers.runtimes())
         ranges = None if folder is None else read_validation_ranges(folder)
         study = prepare_study(request.images, config, providers, mask=request.mask)
-        result = self._segment(study, request, outputs, runtime, device, progress)
+        result, of_network = self._segment(study, request, outputs, runtime, device, progress)
         grid, orientation_known, checks = study.input_grid, study.orientation_known, study.checks
         del study  # whose images may be as large as all the rest
         volumes = structure_volumes(result.labels, grid.voxel_volume_mm3, config.structure_names)
@@ -85,7 +87,7 @@ class ImageScorer:
             segmentation=request.output,
             model=request.model_name,
             structures=volumes,
-            checks=(*checks, compared),
+            checks=(*checks, *of_network, compared),
             seconds=time.perf_counter() - started,
             runtime=runtime.name,
             posteriors=request.posteriors or request.posteriors_folder,
@@ -108,11 +110,12 @@ class ImageScorer:
         runtime: Runtime,
         device: Device,
         progress: Progress,
-    ) -> Segmentation:
+    ) -> tuple[Segmentation, Sequence[Check]]:
+        """The segmentation, and what the networks say about how they computed it."""
         with self._one_at_a_time:
-            networks = self._networks.of(request.model, runtime, device)
+            networks = self._networks.of(request.model, runtime, device, request.precision)
             _logger.info("Segmenting with runtime %s on %s", runtime.name, device)
-            return segment(
+            segmentation = segment(
                 study,
                 networks,
                 request.model.config,
@@ -120,6 +123,7 @@ class ImageScorer:
                 uncertainty=outputs.uncertainty is not None,
                 progress=progress,
             )
+            return segmentation, tuple(getattr(networks[0], "checks", ()))
 
 
 def _descriptions(
@@ -186,15 +190,29 @@ def choose_runtime(request: ScoreRequest, runtimes: Sequence[Runtime]) -> tuple[
         raise MissingPluginError(f"{missing} installed that could evaluate the network; pip install {distribution}")
     devices: tuple[Device, ...] = ("cuda", "cpu") if request.device == "auto" else (request.device,)
     for device in devices:
-        ranked = [(rank, runtime) for runtime in runtimes if (rank := runtime.rank(request.model, device)) is not None]
+        ranked = [(rank, runtime) for runtime in runtimes if (rank := _rank(runtime, request, device)) is not None]
         if ranked:
             return max(ranked, key=lambda candidate: candidate[0])[1], device
     names = ", ".join(runtime.name for runtime in runtimes)
+    if request.precision != FLOAT32:
+        raise MissingPluginError(
+            f"No installed runtime can run this model with --precision {request.precision} (asked: {names}); export it "
+            "with 'innereye export onnx', and pip install innereye-openvino for bf16, 'innereye-onnx[gpu]' for fp16"
+        )
     if request.device == "cuda":
         raise MissingPluginError(
             f"No runtime can use a CUDA device here (asked: {names}); use --device cpu, or on a machine with a GPU "
             "pip install a torch that was built for its CUDA"
         )
     raise MissingPluginError(
-        f"No installed runtime can run this model on the CPU (asked: {names}); pip install innereye-segmentation"
+        f"No installed runtime can run this model on the CPU (asked: {names}); pip install innereye-segmentation, or "
+        "export the model with 'innereye export onnx' for the runtimes onnx and openvino"
     )
+
+
+def _rank(runtime: Runtime, request: ScoreRequest, device: Device) -> int | None:
+    if request.precision == FLOAT32:
+        return runtime.rank(request.model, device)
+    if isinstance(runtime, PrecisionRuntime) and request.precision in runtime.precisions:
+        return runtime.rank(request.model, device, request.precision)
+    return None

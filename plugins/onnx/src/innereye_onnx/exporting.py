@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from innereye_core.candidates import CHECKPOINT_FOLDER
+from innereye_core.contract.providers import PrecisionRuntime
 from innereye_core.digests import sha256_of_file
 from innereye_core.errors import InputError, MissingPluginError
 from innereye_core.exported_networks import (
@@ -26,7 +27,6 @@ from innereye_core.exported_networks import (
     Agreement,
     Export,
     ExportedFile,
-    PrecisionRuntime,
     settled_geometry,
 )
 from innereye_core.manifest import MANIFEST_FILE, record_bytes

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from innereye_core.model import ToolboxSource
-    from innereye_onnx.providers import OnnxRuntime
+    from innereye_onnx.providers import OnnxExporter, OnnxRuntime
 
 
 @hookimpl
-def innereye_exporters() -> Sequence[object]:
+def innereye_exporters() -> Sequence[type[OnnxExporter]]:
     """``innereye export onnx``."""
     from innereye_onnx.providers import OnnxExporter
 

@@ -67,7 +67,7 @@ class TorchRuntime:
     """In percent of eager PyTorch on a CPU: what folding and the memory layout of the weights give."""
 
     def rank(self, model: ModelFiles, device: Device) -> int | None:
-        """Speed in percent of eager PyTorch; None without PyTorch or such a GPU, and for checkpoints of other formats."""
+        """Speed in percent of eager PyTorch; None without PyTorch or such a GPU, and for unknown checkpoints."""
         if importlib.util.find_spec("torch") is None or any(format_of(path) is None for path in model.checkpoints):
             return None
         if device == "cuda":

@@ -58,6 +58,13 @@ def scoring_options(function: Any) -> Any:
                 "--runtime", metavar="NAME", default="auto", show_default=True, help="What evaluates the network."
             ),
             click.option(
+                "--precision",
+                type=click.Choice(["fp32", "fp16", "bf16"]),
+                default="fp32",
+                show_default=True,
+                help="What the runtime computes in; below fp32, labels may differ.",
+            ),
+            click.option(
                 "--data_folder",
                 metavar="DIR",
                 type=file,
@@ -167,6 +174,7 @@ def score_and_print(
         overwrite=options["overwrite"],
         device=options["device"] if options["use_gpu"] else "cpu",
         runtime=options["runtime"],
+        precision=options["precision"],
         posteriors=options["posteriors"],
         mask=options["mask"],
         uncertainty=options["uncertainty"],

@@ -85,6 +85,7 @@ def score_studies_and_print(
         jobs=jobs or DEFAULT_JOBS,
         device=options["device"] if options["use_gpu"] else "cpu",
         runtime=options["runtime"],
+        precision=options["precision"],
         resume=resume,
         overwrite=options["overwrite"],
         registry=registry,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from innereye_core.config import ModelConfig
     from innereye_core.model import (
         Candidate,
+        Check,
         EnvironmentFile,
         FoldRun,
         MergedEnvironment,
@@ -301,7 +302,11 @@ class Scorer(Protocol):
 
 
 class Network(Protocol):
-    """A loaded network, ready to be evaluated."""
+    """A loaded network, ready to be evaluated.
+
+    One that has ``checks``, a sequence of :class:`~innereye_core.model.Check`, has them shown with every result: what
+    really computes, and how far it is from float32.
+    """
 
     geometry: NetworkGeometry
 
@@ -336,6 +341,22 @@ class Runtime(Protocol):
             IntegrityError: a weight is NaN or infinite.
             MissingPluginError: the device or a package is not there.
         """
+        ...
+
+
+@runtime_checkable
+class PrecisionRuntime(Runtime, Protocol):
+    """A runtime that can compute in less than float32, where it is asked to."""
+
+    precisions: tuple[str, ...]
+    """``fp32`` first; ``fp16``, ``bf16``."""
+
+    def rank(self, model: ModelFiles, device: Device, precision: str = "fp32") -> int | None:
+        """As :meth:`Runtime.rank`, for a precision."""
+        ...
+
+    def load(self, model: ModelFiles, device: Device, precision: str = "fp32") -> Sequence[Network]:
+        """As :meth:`Runtime.load`, in a precision."""
         ...
 
 
@@ -380,12 +401,32 @@ class ImageFormat(Protocol):
 
 @runtime_checkable
 class Exporter(Protocol):
-    """Adds another form of the model to a package."""
+    """Adds another form of the model to a package, and measures how closely it agrees with the original."""
 
     name: str
+    precisions: tuple[str, ...]
+    """What ``--precision`` may be; ``fp32`` is one of them."""
 
-    def export(self, model: ModelFiles, folder: Path, progress: Progress) -> None:
-        """Add files to ``folder``, a private copy of the package; core writes the new manifest afterwards."""
+    def export(
+        self, model: ModelFiles, folder: Path, precision: str, providers: Providers, progress: Progress
+    ) -> Sequence[Check]:
+        """Add files to ``folder``, a private copy of the package; core writes the new manifest afterwards.
+
+        Args:
+            model: what is exported; not to be changed.
+            folder: the copy. Files that are there already must stay as they are.
+            precision: one of ``precisions``.
+            providers: the runtimes to check the new files with.
+            progress: where to say how far it is.
+
+        Returns:
+            What was checked and measured.
+
+        Raises:
+            InputError: the network cannot be exported.
+            IntegrityError: what was exported does not compute what the model computes.
+            MissingPluginError: a package is not there.
+        """
         ...
 
 

@@ -14,6 +14,7 @@ IMAGE is one file per image channel, in the order of model_inference_config.json
   --report FILE             also write a report to read, as .html
   --device auto|cpu|cuda    where to compute (default: auto)
   --runtime NAME            what evaluates the network (default: auto)
+  --precision fp32|fp16|bf16  what it computes in (default: fp32)
   --json                    print the result as JSON
 
 Options of InnerEye's score.py, with its defaults and meaning:
