@@ -99,6 +99,7 @@ def test_init_loads_the_model_with_the_code_inside_the_package(started: Run, pac
             {"name": "orientation", "outcome": "unchecked", "detail": "text has none"},
             {"name": "numbers", "outcome": "passed", "detail": "all finite"},
         ],
+        "review": [],
         "seconds": 0.25,
         "runtime": "toy",
     }

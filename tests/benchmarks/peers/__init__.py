@@ -1,0 +1,1 @@
+"""The peers, each as its own users call it."""
