@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from array_api_compat import array_namespace
+from array_api_compat import device as device_of
 
 from innereye_core.config import ModelConfig
 from innereye_core.errors import InputError, IntegrityError
@@ -20,6 +21,8 @@ from innereye_imaging.tiling import Box, Tile, TilingPlan
 
 if TYPE_CHECKING:
     from innereye_core.contract.providers import Array, Network
+
+_SLICES = 8
 
 _PROBABILITY_TOLERANCE = 1e-3
 """Rounding that is accepted outside [0, 1] where a network says that it returns probabilities."""
@@ -69,19 +72,22 @@ def patch_posteriors(
                     "z, y, x); make the config's structures (plus background) and network settings agree with it"
                 )
             probabilities = activate(scores, config.network.activation)
+            del scores
             total = probabilities if total is None else total + probabilities
+            del probabilities
         if len(networks) > 1:
             total = total / len(networks)
         for tile, posteriors in zip(batch, total, strict=True):
             inside = (slice(k.start - r.start, k.stop - r.start) for k, r in zip(tile.keep, region, strict=True))
             yield tile, posteriors[(slice(None), *inside)]
+            del posteriors  # whoever takes them lets them go, too, before the next patch is computed
 
 
 def activate(scores: Array, activation: Literal["softmax", "sigmoid", "none"]) -> Array:
     """Turn scores into probabilities.
 
     Args:
-        scores: (batch, class, …), floats of any precision; one channel per class, the background's first.
+        scores: (batch, class, z, …), floats of any precision; one channel per class, the background's first.
         activation: ``softmax`` over classes; ``sigmoid`` for each class on its own, so that they need not sum to 1 and
             the label is the most probable one, background included; ``none``: they are probabilities already.
 
@@ -93,9 +99,18 @@ def activate(scores: Array, activation: Literal["softmax", "sigmoid", "none"]) -
         InputError: activation ``none``, and a value lies outside [0, 1].
     """
     xp = array_namespace(scores)
+    probabilities = xp.empty(scores.shape, dtype=xp.float32, device=device_of(scores))
+    # A few slices at a time, because each step makes arrays as large as what it is given.
+    for start in range(0, scores.shape[2], _SLICES):
+        part = (slice(None), slice(None), slice(start, start + _SLICES))
+        probabilities[part] = _activated(xp.astype(scores[part], xp.float32), activation)
+    return probabilities
+
+
+def _activated(scores: Array, activation: Literal["softmax", "sigmoid", "none"]) -> Array:
+    xp = array_namespace(scores)
     if not bool(xp.all(xp.isfinite(scores))):
         raise IntegrityError("The network returns NaN or infinite scores; its weights or its input are damaged")
-    scores = xp.astype(scores, xp.float32)
     if activation == "softmax":
         exponentials = xp.exp(scores - xp.max(scores, axis=1, keepdims=True))
         return exponentials / xp.sum(exponentials, axis=1, keepdims=True)

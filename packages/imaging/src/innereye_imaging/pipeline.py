@@ -90,6 +90,7 @@ def segment(
         for tile, blocks in _blocks(plan, reader, networks, config, with_members=comparison is not None):
             for stitcher, block in zip(stitchers, blocks, strict=True):
                 stitcher.add(tile, block)
+            del block, blocks
             advance(1)
     for stitcher in stitchers:
         stitcher.finish()
@@ -125,6 +126,7 @@ def _blocks(
     if not with_members:
         for tile, mean in patch_posteriors(plan, reader, networks, config):
             yield tile, (mean,)
+            del mean
         return
     each = [patch_posteriors(plan, reader, [network], config) for network in networks]
     for patches in zip(*each, strict=True):
