@@ -71,6 +71,7 @@ def test_an_imported_model_finds_what_the_original_found(innereye, tmp_path, cap
     assert np.array_equal(labels[clear], expected["segmentation"][clear])
 
 
+@pytest.mark.slow
 def test_an_imported_ensemble_is_scored_registered_and_verified(innereye, tmp_path):
     checkpoints = {"checkpoints/OTHER_RUNS/1/last.ckpt": "unet3d_a_ens1.ckpt", "checkpoints/last.ckpt": "unet3d_a.ckpt"}
     original = write_package(tmp_path / "final_ensemble_model", checkpoints)

@@ -146,6 +146,7 @@ def test_a_model_without_validation_set_says_that_nothing_was_compared(innereye,
     assert "unchecked: review: the model does not say what its validation set was like" in outcome.stderr
 
 
+@pytest.mark.slow
 def test_an_ensemble_says_how_far_its_members_disagree(innereye, ball_run, ball_image, tmp_path):
     parent = tmp_path / "parent"
     for fold in "01":
