@@ -137,6 +137,12 @@ def test_place_that_cannot_be_written_is_refused(run: Run, results: Path) -> Non
         run()
 
 
+def test_study_cannot_have_the_name_of_the_summary(run: Run, studies: Path) -> None:
+    studies.write_text(studies.read_text().replace("p1,", "summary.csv,"))
+    with pytest.raises(InputError, match=r"cannot be called summary\.csv"):
+        run()
+
+
 # --- doing it again ---------------------------------------------------------------------------------------------------
 
 
@@ -246,6 +252,7 @@ def test_command_ends_with_exit_3_and_the_list(
         (["--studies", "s", "--output-dir", "o", "image.txt"], "no images"),
         (["--studies", "s", "--output-dir", "o", "--output", "a/b.txt"], "without a path"),
         (["--studies", "s", "--output-dir", "o", "--output", ".."], "without a path"),
+        (["--studies", "s", "--output-dir", "o", "--statistics", "result.json"], "choose another name"),
         (["image.txt", "--jobs", "2"], "name these with --studies"),
         (["image.txt", "--resume"], "name these with --studies"),
     ],

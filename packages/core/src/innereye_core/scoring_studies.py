@@ -256,6 +256,8 @@ def score_studies(
     loaded = load_model(model, registry, host=host, progress=progress)
     suffixes = {suffix for format in host.image_formats() for suffix in format.suffixes}
     found = find_studies(studies, loaded.files.config.image_channels, suffixes)
+    if any(study.name.casefold() == SUMMARY_FILE for study in found):
+        raise InputError(f"{studies}: a study cannot be called {SUMMARY_FILE}, the name of the table; rename it")
     if not (resume or overwrite):
         _refuse_existing(output_folder, found)
     with storage_errors(str(output_folder)):

@@ -111,6 +111,8 @@ def score_studies_and_print(
 
 def _outputs(options: dict[str, Any]) -> dict[str, str | tuple[str, ...]]:
     """Argument of ``score`` → file in the folder of each study."""
+    from innereye_core.scoring_studies import RESULT_FILE
+
     outputs: dict[str, str | tuple[str, ...]] = {}
     for name in _OUTPUTS:
         value = options[name]
@@ -118,6 +120,10 @@ def _outputs(options: dict[str, Any]) -> dict[str, str | tuple[str, ...]]:
             continue
         names = tuple(str(part) for part in value) if isinstance(value, tuple) else (str(value),)
         for text in names:
+            if text.rstrip("/") == RESULT_FILE:
+                raise UsageError(
+                    f"--{name} {text}: this file says what the results were made from; choose another name"
+                )
             if Path(text).name != text.rstrip("/") or text in (".", ".."):
                 raise UsageError(
                     f"--{name} {text}: with --studies, name a file in the folder of each study, without a path"
